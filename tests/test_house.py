@@ -1,0 +1,70 @@
+"""The frame holds: imports run one way, help is quick, README and CI say the same, nothing heavy hides in the core."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEST_COMMAND = "pip install -e '.[embedded,dev]' && pytest"
+MAIN_COMMAND = "pip install -e '.[embedded]' && python -m experiments.chain"
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_imports_run_from_experiments_to_callbacks_to_library():
+    wrong = [p for p in (ROOT / "fluxlight").rglob("*.py") if p.name != "cli.py" and imported(p) & {"callbacks", "experiments"}]
+    wrong += [p for p in (ROOT / "callbacks").rglob("*.py") if "experiments" in imported(p)]
+    assert not wrong, f"imports against experiments -> callbacks -> fluxlight: {wrong}"
+
+
+def test_files_are_short():
+    long = {str(p.relative_to(ROOT)): n for folder in ("fluxlight", "callbacks", "experiments") for p in (ROOT / folder).rglob("*.py")
+            if (n := len(p.read_text(encoding="utf-8").splitlines())) > 300}
+    assert not long, f"files above 300 lines: {long}"
+
+
+@pytest.mark.parametrize("module", ["fluxlight.backbone", "fluxlight.heads", "fluxlight.stages", "fluxlight.metrics", "callbacks", "fluxlight.data", "fluxlight.codec", "fluxlight.encoders", "fluxlight.rewards"])
+def test_core_imports_need_no_optional_package(module: str):
+    code = (
+        "import sys\n"
+        f"import {module}\n"
+        "heavy = {'laion_clap', 'demucs', 'wandb', 'transformers', 'music21', 'symusic', 'sentence_transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    # an import hook would hide what lightning itself looks up, so only modules really loaded count
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_readme_and_ci_give_the_same_commands():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert TEST_COMMAND in readme and TEST_COMMAND in ci
+    assert MAIN_COMMAND in readme
+
+
+def test_the_readme_map_names_folders_that_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.split("## Map of the folders", 1)[1].split("```")[1]
+    paths = [line.split()[0] for line in block.splitlines() if line.strip()]
+    missing = [p for p in paths if not (ROOT / p).exists()]
+    assert paths and not missing, f"the README's map names what is not there: {missing}"
+
+
+def test_shipped_weights_are_small_safetensors():
+    weights = list((ROOT / "fluxlight/embedded/weights").glob("*.safetensors"))
+    total = sum(p.stat().st_size for p in weights)
+    assert weights and total <= 24 * 2**20, f"{total / 2**20:.1f} MiB of shipped weights"
