@@ -1,0 +1,32 @@
+"""Recorded: a part that remembers how it was made, so that a bundle can write it down and make it again."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+
+class Recorded:
+    """Mixin whose instances carry ``init_args``, the keyword settings they were constructed with.
+
+    Every argument of ``__init__`` is kept under its own name, defaults included; ``*args`` and ``**kwargs`` of the
+    constructor itself are not supported. The parts of a model (backbones, heads) inherit from it, so a new one is
+    storable without a line about storage.
+    """
+
+    init_args: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        # a copy (copy.deepcopy, pickle) arrives here without arguments and brings its own init_args afterwards
+        bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
+        bound.apply_defaults()
+        settings = dict(list(bound.arguments.items())[1:])
+        # not through nn.Module.__setattr__, which wants nn.Module.__init__ first
+        object.__setattr__(self, "init_args", settings)
+        return self
+
+
+def class_path(part: object) -> str:
+    """Importable name of the class of ``part``, as a YAML ``class_path`` takes it."""
+    return f"{type(part).__module__}.{type(part).__qualname__}"

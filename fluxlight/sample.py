@@ -1,0 +1,149 @@
+"""Sampling: prompts, scores and seeds -> latents. Solvers take any velocity; noise takes nothing but a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fluxlight.guidance import JointGuidance, Schedule, SeparateGuidance, Velocity
+from fluxlight.model import FluxModel
+from fluxlight.types import Condition, PromptBatch
+
+Progress = Callable[[int, int], None]
+"""Called with (solver steps done, steps in all) over the whole of a `Sampler.generate`."""
+
+
+def noise(seeds: Tensor | Sequence[int], length: int, dim: int) -> Tensor:
+    """Standard normal ``(B, length, dim)``, each row from its own CPU generator with that row's seed ``(B,)``.
+
+    The same on every device, for any batch size and any number of processes.
+    """
+    rows = [torch.randn(length, dim, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    return torch.stack(rows) if rows else torch.empty(0, length, dim)
+
+
+def grid(steps: int, start: float = 1.0, stop: float = 0.0) -> list[float]:
+    """``steps`` + 1 equally spaced times from ``start`` (noise) to ``stop`` (data), as fp32 holds them."""
+    return torch.linspace(start, stop, steps + 1).tolist()
+
+
+def euler(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callable[[], None] | None = None) -> Tensor:
+    """Integrate dx/dt = velocity(x, t) from times[0] to times[-1], first order, one call a step."""
+    for now, then in zip(times[:-1], times[1:], strict=True):
+        x = x + (then - now) * velocity(x, now)
+        if on_step:
+            on_step()
+    return x
+
+
+def heun(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callable[[], None] | None = None) -> Tensor:
+    """Integrate dx/dt = velocity(x, t) by Heun's method (trapezoid rule), second order, two calls a step."""
+    for now, then in zip(times[:-1], times[1:], strict=True):
+        slope = velocity(x, now)
+        x = x + (then - now) / 2 * (slope + velocity(x + (then - now) * slope, then))
+        if on_step:
+            on_step()
+    return x
+
+
+SOLVERS = {"euler": euler, "heun": heun}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Settings of sampling; the defaults are the published inference (FACTS section 4).
+
+    Attributes:
+        steps: solver steps from noise to data.
+        method: "euler" or "heun".
+        cfg_weight: guidance weight over text and score together, or over the text when ``score_weight`` is given.
+        score: score to ask for, the same for every prompt; None is the null score.
+        score_weight: a guidance weight of its own for the score, None for the joint guidance.
+        schedule: how the weights depend on time: "constant", "anneal" or "interval".
+        interval: times between which "interval" guides.
+        negative: the other branch's text: "stored" negative text (empty when none is stored) or "empty".
+    """
+
+    steps: int = 25
+    method: Literal["euler", "heun"] = "euler"
+    cfg_weight: float = 4.0
+    score: float | None = 5.0
+    score_weight: float | None = None
+    schedule: Literal["constant", "anneal", "interval"] = "constant"
+    interval: tuple[float, float] = (0.0, 1.0)
+    negative: Literal["stored", "empty"] = "stored"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}: at least 1 is needed")
+        if self.method not in SOLVERS:
+            raise ValueError(f"method is {self.method!r}: use one of {', '.join(SOLVERS)}")
+        if self.negative not in ("stored", "empty"):
+            raise ValueError(f"negative is {self.negative!r}: use stored or empty")
+        Schedule(self.schedule, self.interval)
+
+    def velocity(self, model: FluxModel, condition: Condition, score: Tensor | float | None) -> Velocity:
+        """The guided velocity of ``model`` under these settings."""
+        n, schedule = condition.text.shape[0], Schedule(self.schedule, self.interval)
+        negative = model.negative_condition(n) if self.negative == "stored" else model.empty_condition(n)
+        if self.score_weight is None:
+            return JointGuidance(model, condition, score, self.cfg_weight, negative, schedule)
+        return SeparateGuidance(model, condition, score, self.cfg_weight, self.score_weight, negative, schedule)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        model: FluxModel,
+        prompts: PromptBatch,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        scores: Tensor | None = None,
+        second: FluxModel | None = None,
+        combine: Callable[[Velocity, Velocity], Velocity] | None = None,
+    ) -> Tensor:
+        """Latents ``(B, L, D)`` in codec units, on the model's device, in the prompts' order.
+
+        Args:
+            model: the model.
+            prompts: text features and noise seeds.
+            batch_size: clips at a time; all when None. It changes speed and memory, not the result.
+            progress: called after every solver step.
+            scores: one score per prompt ``(B,)`` in place of ``self.score``.
+            second: another checkpoint over the same latents.
+            combine: what becomes of the two guided velocities: `guidance.Crossover`, `guidance.Average`.
+        """
+        total, device, backbone = len(prompts.seed), model.device, model.backbone
+        if (second is None) != (combine is None):
+            raise ValueError("second and combine belong together: give both (two checkpoints) or neither")
+        if second is not None and not _same_latents(model, second):
+            raise ValueError("the second checkpoint has other latent statistics: both must be trained on one codec")
+        size = batch_size or max(total, 1)
+        starts, done = range(0, total, size), 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(done, len(starts) * self.steps)
+
+        parts = []
+        for start in starts:
+            rows = slice(start, start + size)
+            condition = Condition(prompts.text[rows].to(device).float(), prompts.text_c[rows].to(device).float())
+            score = self.score if scores is None else scores[rows]
+            velocity = self.velocity(model, condition, score)
+            if second is not None and combine is not None:
+                velocity = combine(velocity, self.velocity(second, condition, score))
+            x = noise(prompts.seed[rows], backbone.latent_seq_len, backbone.latent_dim).to(device)
+            parts.append(model.unnormalize(SOLVERS[self.method](velocity, x, grid(self.steps), count)))
+        empty = torch.empty(0, backbone.latent_seq_len, backbone.latent_dim, device=device)
+        return torch.cat(parts) if parts else empty
+
+
+def _same_latents(first: FluxModel, second: FluxModel) -> bool:
+    a, b = first.backbone, second.backbone
+    return torch.equal(a.latent_mean, b.latent_mean) and torch.equal(a.latent_std, b.latent_std)

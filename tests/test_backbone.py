@@ -1,0 +1,272 @@
+"""FluxAudio is the published backbone to the last digit: golden vectors, parameter counts, state-dict names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fluxlight.backbone import FluxAudio
+from fluxlight.backbone.embeddings import rotation
+from fluxlight.flow import interpolate, per_sample_loss, target, time_of_normal
+from fluxlight.guidance import JointGuidance
+from fluxlight.model import FluxModel
+from fluxlight.published import export_published, load_published, read_published
+from fluxlight.sample import euler, grid
+from fluxlight.types import Condition
+
+S = dict(text_dim=1024, text_c_dim=512, hidden_dim=448, num_heads=7, depth=12, fused_depth=8, text_seq_len=77)
+SIZES: dict[str, dict[str, Any]] = {
+    "s_16k": S | dict(latent_dim=20, latent_seq_len=312),
+    "s_44k": S | dict(latent_dim=40, latent_seq_len=430),
+    # the published count of L is that of 20-channel latents: 40 channels have 250,900 more
+    "l": S | dict(latent_dim=20, latent_seq_len=312, hidden_dim=896, num_heads=14),
+}
+TRAINABLE = {"s_16k": 120_106_388, "s_44k": 120_231_848, "l": 478_417_684}
+
+
+class Golden:
+    """Vectors and settings of the small published network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.meta = json.loads((folder / "fluxaudio_small_golden.json").read_text())
+        self.tensors = load_file(folder / "fluxaudio_small_golden.safetensors")
+        self.state = {k[3:]: v for k, v in self.tensors.items() if k.startswith("sd.")}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def model(self, **changes: Any) -> FluxModel:
+        model = FluxModel(FluxAudio(**{**self.meta["model_config"], **changes}))
+        load_published(model, self.state)
+        return model
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(self["in.text_f"], self["in.text_f_c"])
+
+
+@pytest.fixture(scope="module")
+def vectors(golden: Path) -> Golden:
+    return Golden(golden)
+
+
+def near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_parameter_counts(size: str) -> None:
+    with torch.device("meta"):
+        model = FluxAudio(**SIZES[size])
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trainable == TRAINABLE[size]
+    frozen = sum(b.numel() for b in model.state_dict().values()) - trainable
+    assert frozen == 77 * 1024 + 512 + 2 * model.latent_dim
+
+
+@pytest.mark.parametrize("size", ["s_16k", "s_44k"])
+def test_published_names_and_shapes(golden: Path, size: str) -> None:
+    rows = [line.split("\t") for line in (golden / f"fluxaudio_{size}_keys.txt").read_text().splitlines()[1:]]
+    with torch.device("meta"):
+        model = FluxAudio(**SIZES[size])
+    assert {k: list(v.shape) for k, v in model.state_dict().items()} == {r[0]: json.loads(r[1]) for r in rows}
+    assert {n for n, _ in model.named_parameters()} == {r[0] for r in rows if r[4] == "1"}
+
+
+def test_velocity_and_every_tap(vectors: Golden) -> None:
+    backbone = vectors.model().backbone
+    taps: dict[str, Tensor] = {}
+
+    def tap(name: str) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            if isinstance(output, tuple):
+                taps[f"{name}.latent"], taps[f"{name}.text"] = output
+            else:
+                taps[name] = output
+
+        return hook
+
+    backbone.audio_input_proj.register_forward_hook(tap("audio_input_proj"))
+    for kind in ("joint", "fused"):
+        for i, block in enumerate(getattr(backbone, f"{kind}_blocks")):
+            block.register_forward_hook(tap(f"{kind}{i}"))
+    with torch.no_grad():
+        t = torch.tensor(vectors.meta["t"])
+        near(t, vectors["in.t"], 0)
+        velocity = backbone(vectors["in.latent"], t, vectors["in.text_f"], vectors["in.text_f_c"])
+        prepared = backbone.project_text(vectors["in.text_f"], vectors["in.text_f_c"])
+        near(backbone.t_embed.waves(t), vectors["out.t_embed.sincos"], 5e-5)
+        near(backbone.t_embed(t), vectors["out.t_embed.out"], 5e-5)
+    near(velocity, vectors["out.velocity"], 5e-5)
+    near(prepared.text, vectors["out.cond.text_f"], 5e-5)
+    near(prepared.text_c[:, 0], vectors["out.cond.text_f_c"], 5e-5)
+    expected = {k[8:] for k in vectors.tensors if k.startswith("out.tap.")}
+    assert set(taps) == expected and len(expected) == 7
+    for name in expected:
+        near(taps[name], vectors[f"out.tap.{name}"], 5e-5)
+
+
+def test_rotary_tables(vectors: Golden) -> None:
+    for name in ("latent", "text"):
+        table = vectors[f"out.{name}_rot"][0]
+        cos, sin = rotation(0, table.shape[0], 2 * table.shape[1], torch.device("cpu"))
+        near(torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2), table, 5e-6)
+
+
+def test_without_rope_is_another_function_of_the_same_weights(vectors: Golden) -> None:
+    model = vectors.model(use_rope=False)
+    with torch.no_grad():
+        velocity = model.velocity(vectors["in.latent"], vectors["in.t"], vectors.condition)
+        # without positions in attention, a clip's velocity still depends on order only through its convolutions:
+        # permuting the text tokens changes nothing
+        shuffled = Condition(vectors["in.text_f"].flip(1), vectors["in.text_f_c"])
+        near(model.velocity(vectors["in.latent"], vectors["in.t"], shuffled), velocity, 5e-5)
+    assert (velocity - vectors["out.velocity"]).abs().max() > 0.1
+
+
+def test_guided_velocity(vectors: Golden) -> None:
+    model, t = vectors.model(), vectors.meta["t_ode"]
+    negative = Condition(vectors["in.neg_text_f"], vectors["in.neg_text_f_c"])
+    cases = (
+        ("cfg4_velocity", 4.0, model.empty_condition(3)),
+        ("cfg4_velocity_negprompt", 4.0, negative),
+        ("cfg1_velocity", 1.0, negative),
+    )
+    with torch.no_grad():
+        near(model.velocity(vectors["in.latent"], t, vectors.condition), vectors["out.velocity_cond_t_ode"], 5e-5)
+        empty = model.empty_condition(3)
+        near(model.velocity(vectors["in.latent"], t, empty), vectors["out.velocity_empty_t_ode"], 5e-5)
+        for name, weight, other in cases:
+            for joined in (False, True):
+                guided = JointGuidance(model, vectors.condition, None, weight, other, joined=joined)
+                near(guided(vectors["in.latent"], t), vectors[f"out.{name}"], 2e-4)
+
+
+def test_euler_in_both_directions(vectors: Golden) -> None:
+    model = vectors.model()
+    near(torch.tensor(grid(25)), vectors["out.euler_grid25"], 0)
+    with torch.no_grad():
+        guided = JointGuidance(model, vectors.condition, None, 4.0)  # no negative text stored: the empty one
+        plain = JointGuidance(model, vectors.condition, None, 1.0)
+        near(euler(guided, vectors["in.x_noise"], grid(25)), vectors["out.euler25_cfg4"], 2e-4)
+        near(euler(plain, vectors["in.x_noise"], grid(25)), vectors["out.euler25_nocfg"], 2e-4)
+        near(euler(plain, vectors["in.x1"], grid(25, 0.0, 1.0)), vectors["out.euler25_to_prior_nocfg"], 2e-4)
+        near(euler(plain, vectors["in.x_noise"], grid(25, 0.0, 1.0)), vectors["out.euler25_forwardflow_nocfg"], 2e-4)
+
+
+def _losses(model: FluxModel, vectors: Golden) -> Tensor:
+    x_t = interpolate(vectors["in.x1"], vectors["in.x0"], vectors["in.t"])
+    velocity = model.velocity(x_t, vectors["in.t"], vectors.condition)
+    return per_sample_loss(velocity, target(vectors["in.x1"], vectors["in.x0"]))
+
+
+def test_loss_and_gradients(vectors: Golden) -> None:
+    model = vectors.model()
+    near(interpolate(vectors["in.x1"], vectors["in.x0"], vectors["in.t"]), vectors["out.loss.xt"], 1e-6)
+    near(target(vectors["in.x1"], vectors["in.x0"]), vectors["out.loss.target"], 0)
+    near(time_of_normal(vectors["in.noise_t"]), vectors["out.loss.t_from_normal"], 1e-6)
+    losses = _losses(model, vectors)
+    torch.testing.assert_close(losses, vectors["out.loss.per_sample"], rtol=1e-5, atol=0)
+    losses.mean().backward()
+    torch.testing.assert_close(losses.mean(), vectors["out.loss.mean"][0], rtol=1e-5, atol=0)
+    parameters = dict(model.backbone.named_parameters())
+    names = [k[9:] for k in vectors.tensors if k.startswith("out.grad.")]
+    assert len(names) == 6
+    for name in names:
+        expected = vectors[f"out.grad.{name}"]
+        gradient = parameters[name].grad
+        assert gradient is not None
+        near(gradient, expected, 1e-4 * expected.abs().max().item())
+    for name, norm in vectors.meta["grad_norms"].items():
+        gradient = parameters[name].grad
+        assert gradient is not None and abs(gradient.norm().item() - norm) <= 1e-4 * norm + 1e-6, name
+
+
+def test_three_adamw_steps(vectors: Golden) -> None:
+    model, recipe = vectors.model(), vectors.meta["train3"]
+    optimiser = torch.optim.AdamW(
+        model.parameters(), recipe["lr"], tuple(recipe["betas"]), recipe["eps"], recipe["weight_decay"]
+    )
+    for loss_then, norm_then in zip(recipe["losses"], recipe["grad_norms_before_clip"], strict=True):
+        loss = _losses(model, vectors).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_grad_norm"])
+        optimiser.step()
+        assert loss.item() == pytest.approx(loss_then, rel=1e-5)
+        assert norm.item() == pytest.approx(norm_then, rel=1e-4)
+    with torch.no_grad():
+        velocity = model.velocity(vectors["in.latent"], vectors["in.t"], vectors.condition)
+    near(velocity, vectors["out.train3.velocity_after"], 2e-4)
+
+
+def test_untrained_output_is_exactly_zero() -> None:
+    config = dict(latent_dim=4, text_dim=6, text_c_dim=5, hidden_dim=32, depth=3, fused_depth=1, num_heads=2)
+    model = FluxAudio(**config, latent_seq_len=9, text_seq_len=4, ffn_multiple=16)
+    assert model.audio_input_proj[2].w1.weight.shape[0] == 96  # floor(2/3 * 128) = 85, up to a multiple of 16
+    out = model(torch.randn(2, 9, 4), torch.rand(2), torch.randn(2, 4, 6), torch.randn(2, 5))
+    assert out.shape == (2, 9, 4) and torch.equal(out, torch.zeros_like(out))
+
+
+def _variants(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    text_c = state["empty_string_feat_c"]
+    return {
+        "plain": state,
+        "ema": {f"ema_model.{k}": v for k, v in state.items()}
+        | {"initted": torch.ones(1), "step": torch.ones(1), "online_model.x": torch.ones(1)},
+        "row": state | {"empty_string_feat_c": text_c[None]},
+        "without": {k: v for k, v in state.items() if k != "empty_string_feat_c"},
+        "tables": state | {"latent_rot": torch.ones(1), "text_rot": torch.ones(1), "t_embed.freqs": torch.ones(128)},
+    }
+
+
+@pytest.mark.parametrize("variant", ["plain", "ema", "row", "without", "tables"])
+def test_published_import_and_export(vectors: Golden, variant: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(_variants(vectors.state)[variant], path)
+    model = FluxModel(FluxAudio(**vectors.meta["model_config"]))
+    load_published(model, read_published(path))
+    exported = export_published(model)
+    assert list(sorted(exported)) == sorted(vectors.state)
+    for name, value in vectors.state.items():
+        kept = torch.zeros_like(value) if (variant, name) == ("without", "empty_string_feat_c") else value
+        assert torch.equal(exported[name], kept), name
+
+
+def test_foreign_checkpoints_are_one_clear_line(vectors: Golden, tmp_path: Path) -> None:
+    model, state = vectors.model(), vectors.state
+    first = next(k for k in state if k.endswith("w1.weight"))
+    bad = {
+        "lacks": {k: v for k, v in state.items() if k != first},
+        "unknown": state | {"score_embed.mlp.0.weight": torch.ones(3, 3)},
+        "shapes": state | {first: torch.ones(3, 3, 3)},
+        "non-finite": state | {first: torch.full_like(state[first], float("nan"))},
+    }
+    before = export_published(model)
+    for word, broken in bad.items():
+        with pytest.raises(ValueError, match=word) as error:
+            load_published(model, broken)
+        assert "\n" not in str(error.value)
+    assert all(torch.equal(v, before[k]) for k, v in export_published(model).items()), "something was half loaded"
+    path = tmp_path / "cut.pth"
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for name, expected in (("cut.pth", ValueError), ("absent.pth", FileNotFoundError)):
+        with pytest.raises(expected) as error:
+            read_published(tmp_path / name)
+        assert "\n" not in str(error.value) and name in str(error.value)
+
+
+def test_wrong_sizes_are_one_clear_line() -> None:
+    config = dict(latent_dim=4, text_dim=6, text_c_dim=5, hidden_dim=32, depth=2, fused_depth=1, num_heads=2)
+    model = FluxAudio(**config, latent_seq_len=9, text_seq_len=4)
+    with pytest.raises(ValueError, match="latent_dim 4"):
+        model(torch.randn(2, 9, 5), torch.rand(2), torch.randn(2, 4, 6), torch.randn(2, 5))
+    with pytest.raises(ValueError, match="text_c_dim 5"):
+        model(torch.randn(2, 9, 4), torch.rand(2), torch.randn(2, 4, 6), torch.randn(2, 6))
