@@ -1,0 +1,224 @@
+"""Judging: what every judge says about a clip, computed once and kept in the cache folder.
+
+A cached value is keyed by the content of the audio file, the loudness protocol, the judge's identity (name, version,
+weight hash) and, for rewards, the prompt. Clips are judged one at a time, so a value never depends on what was cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fluxlight.files import atomic_path, cache_folder, sha256
+from fluxlight.metrics.arrays import Array
+from fluxlight.metrics.clips import find_faults, read_clip
+
+PROTOCOLS = {
+    "locked": "every clip at -23 LUFS, no limiting",
+    "delivered": "clips as they were delivered",
+}
+"""Loudness protocols (DESIGN section 3): systems are compared locked; delivered is what a listener hears."""
+SHORTEST_SECONDS = 1.0  # judges refuse less; a shorter clip is padded with silence and reported as truncated
+WORTH_A_POOL = 16  # files: starting processes costs about as much as judging so many
+
+
+@dataclass
+class Judges:
+    """Who judges.
+
+    Attributes:
+        claps: name -> joint text-audio model; the first one gives FAD and KAD.
+        rewards: name -> reward.
+        optimised: names of those that were used to train or select: they are marked in every table.
+    """
+
+    claps: Mapping[str, Any] = field(default_factory=dict)
+    rewards: Mapping[str, Any] = field(default_factory=dict)
+    optimised: frozenset[str] = frozenset()
+
+    def identities(self) -> dict[str, str]:
+        """Name -> identity of every judge."""
+        return {name: judge.identity for name, judge in {**self.claps, **self.rewards}.items()}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to be judged for a prompt ("" for reference clips) under a loudness protocol."""
+
+    path: Path
+    prompt: str
+    protocol: str
+
+
+def _key(*parts: str) -> Path:
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return cache_folder() / "embeddings" / digest[:2] / f"{digest}.npy"
+
+
+def _load(path: Path) -> np.ndarray | None:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError, OSError):
+        return None  # absent or torn: computed again
+
+
+def _store(path: Path, value: Any) -> np.ndarray:
+    array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value, dtype=np.float32)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+    return array
+
+
+def prepare(audio: np.ndarray, sample_rate: int, protocol: str) -> np.ndarray:
+    """Samples ``(N,)`` as the judges hear them: finite, at least a second long, at the loudness of the protocol."""
+    audio = np.nan_to_num(np.asarray(audio, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    audio = np.pad(audio, (0, max(0, int(np.ceil(SHORTEST_SECONDS * sample_rate)) - audio.size)))
+    if protocol == "delivered":
+        return audio
+    if protocol != "locked":
+        raise ValueError(f"loudness protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+    import torch
+
+    from fluxlight.postprocess import LockedLoudness
+    from fluxlight.types import Clip
+
+    return LockedLoudness()(Clip("", torch.from_numpy(audio), sample_rate)).audio.numpy()
+
+
+def _wanted(digest: str, prompt: str, protocol: str, judges: Judges) -> dict[tuple[str, str], Path]:
+    """Cache files of everything the judges say about a file."""
+    wanted = {("claps", n): _key("clap", j.identity, protocol, digest) for n, j in judges.claps.items()}
+    return wanted | {
+        ("rewards", n): _key("reward", j.identity, protocol, digest, prompt) for n, j in judges.rewards.items()
+    }
+
+
+def _known(task: Task, judges: Judges) -> bool:
+    return all(path.exists() for path in _wanted(sha256(task.path), task.prompt, task.protocol, judges).values())
+
+
+def judge_clip(path: Path, prompt: str, protocol: str, judges: Judges, seconds: float | None) -> dict[str, Any]:
+    """All values of one file: ``claps`` name -> ``(d,)``, ``rewards`` name -> value, ``loudness`` LUFS, ``faults``."""
+    digest = sha256(path)
+    wanted = _wanted(digest, prompt, protocol, judges)
+    values = {name: _load(path) for name, path in wanted.items()}
+    raw, sample_rate = read_clip(path)
+    if any(value is None for value in values.values()):
+        import torch
+
+        audio = torch.from_numpy(prepare(raw, sample_rate, protocol))[None]
+        for (kind, name), value in values.items():
+            if value is None:
+                if kind == "claps":
+                    said = judges.claps[name].embed_audio(audio, sample_rate)[0]
+                else:
+                    known = {clap.identity: values["claps", n] for n, clap in judges.claps.items()}
+                    said = _reward(judges.rewards[name], audio, sample_rate, prompt, known, judges)
+                values[kind, name] = _store(wanted[kind, name], said)
+    loud_key = _key("loudness", digest)
+    if (loudness := _load(loud_key)) is None:
+        loudness = _store(loud_key, _loudness(raw, sample_rate))
+    return {
+        "claps": {n: values["claps", n] for n in judges.claps},
+        "rewards": {n: float(values["rewards", n]) for n in judges.rewards},  # type: ignore[arg-type]
+        "loudness": float(loudness),
+        "faults": find_faults(raw, sample_rate, seconds),
+    }
+
+
+def _reward(
+    reward: Any, audio: Any, sample_rate: int, prompt: str, known: Mapping[str, np.ndarray | None], judges: Judges
+) -> Any:
+    """Reward of one clip ``(1, N)``; one that stands on a CLAP of the table takes that CLAP's embeddings."""
+    import torch
+
+    shared = getattr(reward, "clap_identity", "")
+    embedding = known.get(shared)
+    if embedding is None or not prompt.strip():
+        return reward.score(audio, sample_rate, [prompt])[0]
+    clap = next(judge for judge in judges.claps.values() if judge.identity == shared)
+    text = torch.from_numpy(embed_texts([prompt], clap)).float()
+    second = reward.descriptors(audio, sample_rate)
+    return reward.score_embeddings(torch.from_numpy(embedding)[None], second, text)[0]
+
+
+def _loudness(audio: np.ndarray, sample_rate: int) -> float:
+    if not np.isfinite(audio).all() or audio.size < 0.4 * sample_rate:
+        return float("-inf")
+    import torch
+
+    from fluxlight.postprocess import integrated_loudness
+
+    return integrated_loudness(torch.from_numpy(audio), sample_rate)
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _start(judges: Judges) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _WORKER["judges"] = judges
+
+
+def _work(task: Task) -> None:
+    judge_clip(task.path, task.prompt, task.protocol, _WORKER["judges"], None)
+
+
+def _progress(rows: Iterable[Any], total: int, what: str, show: bool) -> Iterable[Any]:
+    if not show:
+        return rows
+    from rich.progress import track
+
+    return track(rows, description=what, total=total)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # sums depend on the number of threads: a value must be the same from here and from a process of the pool
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def judge_files(
+    tasks: Sequence[Task], judges: Judges, seconds: float | None = None, jobs: int = 1, what: str = "judging",
+    progress: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """``judge_clip`` over files; with many that are not cached yet, in ``jobs`` processes."""
+    pending = [task for task in tasks if not _known(task, judges)] if jobs > 1 else []
+    if len(pending) > WORTH_A_POOL:
+        # spawn, not fork: a forked torch may hang in its thread pool
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (judges,)) as pool:
+            for _ in _progress(pool.map(_work, pending, chunksize=4), len(pending), what, progress):
+                pass
+        progress = False
+    with _one_thread():
+        rows = (judge_clip(task.path, task.prompt, task.protocol, judges, seconds) for task in tasks)
+        return list(_progress(rows, len(tasks), what, progress))
+
+
+def embed_texts(texts: Sequence[str], clap: Any) -> Array:
+    """Text embeddings ``(n, d)``, cached by text and model."""
+    keys = [_key("text", clap.identity, text) for text in texts]
+    values = [_load(key) for key in keys]
+    missing = [i for i, value in enumerate(values) if value is None]
+    if missing:
+        said = clap.embed_text([texts[i] for i in missing])
+        for i, row in zip(missing, said, strict=True):
+            values[i] = _store(keys[i], row)
+    return np.stack(values).astype(np.float64)  # type: ignore[arg-type]

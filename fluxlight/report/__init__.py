@@ -1,0 +1,1 @@
+"""Reports: an evaluation as Markdown, plots and a page to listen to."""

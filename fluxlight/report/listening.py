@@ -1,0 +1,170 @@
+"""Listening page: every prompt, every row, its scores, a player and a spectrogram, in one static page."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fluxlight.files import sha256, write_text
+from fluxlight.metrics.clips import Prompt, as_prompts, find_clips, read_clip
+from fluxlight.report.spectrogram import mel_picture, save_picture
+from fluxlight.report.table import MARK, label, number
+
+
+def _source(path: Path, page: Path, system: str, copy: bool) -> str:
+    """Address of an audio file as the page links it: relative, or a copy beside the page."""
+    if copy:
+        kept = page.parent / "audio" / system / path.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if not kept.exists() or sha256(kept) != sha256(path):
+            shutil.copyfile(path, kept)
+        path = kept
+    return quote(Path(os.path.relpath(path.resolve(), page.parent.resolve())).as_posix())
+
+
+def _picture(path: Path, page: Path, system: str) -> str:
+    """Address of a clip's spectrogram, made once: its name carries the hash of the audio."""
+    name = f"{path.stem}-{sha256(path)[:8]}.jpg"
+    target = page.parent / "spectrograms" / system / name
+    if not target.exists():
+        save_picture(mel_picture(*read_clip(path)), target)
+    return quote(f"spectrograms/{system}/{name}")
+
+
+def _folder(system: str) -> str:
+    """A row name as a folder name."""
+    return re.sub(r"[^\w.+-]+", "-", system).strip(".") or "row"
+
+
+def _clip(
+    system: str, k: int, path: Path, page: Path, scores: Mapping[str, float], best: set[str], optimised: Sequence[str],
+    faults: Sequence[str], copy: bool,
+) -> str:  # fmt: skip
+    """One player with its picture and scores."""
+    cells = "".join(
+        f"<div{' class=best' if m in best else ''}><dt>{html.escape(label(m))}{MARK if m in optimised else ''}</dt>"
+        f"<dd>{number(value, digits=2)}</dd></div>"
+        for m, value in scores.items()
+    )
+    warn = f"<p class=fault>{html.escape('; '.join(faults))}</p>" if faults else ""
+    name = html.escape(system)
+    picture, source = _picture(path, page, _folder(system)), _source(path, page, _folder(system), copy)
+    return (
+        f"<section class=clip data-s={k}><h3>{name}</h3>"
+        f'<div class=pic><img src="{picture}" alt="mel spectrogram, {name}" loading=lazy width=360 height=96>'
+        f"<i></i></div>"
+        f'<audio controls preload=none src="{source}"></audio>'
+        f"<dl>{cells}</dl>{warn}</section>"
+    )
+
+
+def _summary(result: Mapping[str, Any] | None, metrics: Sequence[str]) -> str:
+    """Means and intervals of the first table, or nothing."""
+    if not result:
+        return ""
+    table = next(iter(result["tables"].values()))
+    optimised = result["frame"]["optimised"]
+    distances = list(table["systems"][table["order"][0]].get("distances", {}))
+    head = [f"{label(d)} ↓" for d in distances] + [f"{label(m)}{MARK if m in optimised else ''} ↑" for m in metrics]
+    lines = []
+    for name in table["order"]:
+        entry = table["systems"][name]
+        values = [(v["value"], v) for v in entry.get("distances", {}).values()]
+        values += [(entry["scores"][m]["mean"], entry["scores"][m]) for m in metrics if m in entry["scores"]]
+        cells = "".join(f"<td>{v:.3f}<small>{i['low']:.3f} to {i['high']:.3f}</small></td>" for v, i in values)
+        lines.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+    floor = table.get("floor", {})
+    if distances and "unavailable" not in floor:
+        cells = "".join(f"<td>{floor[d]['mean']:.3f}<small>real against real</small></td>" for d in distances)
+        lines.append(f"<tr class=floor><th>floor</th>{cells}{'<td></td>' * len(metrics)}</tr>")
+    note = f"{table['loudness']}. Mean and 95 % interval, n = {result['frame']['n']}."
+    if optimised:
+        note += f" {MARK} used to train or select, so a rise there proves nothing by itself."
+    heads = "".join(f"<th>{html.escape(h)}</th>" for h in head)
+    body = "".join(lines)
+    return (
+        f"<div class=scroll><table><thead><tr><th>row</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<p class=note>{html.escape(note[0].upper() + note[1:])}</p>"
+    )
+
+
+def _metrics(scores: Mapping[str, Mapping[str, Mapping[str, float]]], result: Mapping[str, Any] | None) -> list[str]:
+    """Measures in table order."""
+    if result:
+        return list(next(iter(result["tables"].values()))["metrics"])
+    return list(dict.fromkeys(m for rows in scores.values() for row in rows.values() for m in row))
+
+
+def _plots(page: Path) -> str:
+    """The plots and the full table that lie beside the page, folded away."""
+    pictures = sorted(page.parent.glob("plots/*.png"))
+    link = '<p><a href="table.md">Full table with tests</a></p>' if (page.parent / "table.md").exists() else ""
+    images = "".join(f'<img src="plots/{quote(p.name)}" alt="{html.escape(p.stem)}" loading=lazy>' for p in pictures)
+    return f"<details><summary>Plots and tests</summary>{link}{images}</details>" if link or images else ""
+
+
+def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
+    """System -> measures on which it is the highest for this prompt (with at least two systems)."""
+    best: dict[str, set[str]] = {system: set() for system in scores}
+    for metric in {m for row in scores.values() for m in row} if len(scores) > 1 else ():
+        best[max(scores, key=lambda s: scores[s].get(metric, float("-inf")))].add(metric)
+    return best
+
+
+def listening_page(
+    page: str | os.PathLike[str], prompts: Sequence[Prompt | Mapping[str, Any]],
+    systems: Mapping[str, str | os.PathLike[str]], scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    result: Mapping[str, Any] | None = None, title: str = "Listening page", copy: bool = False,
+) -> Path:  # fmt: skip
+    """Write ``index.html`` with its spectrograms.
+
+    Args:
+        page: the HTML file to write; pictures go beside it.
+        prompts: ``{id, prompt}`` rows.
+        systems: row name -> folder of clips, in table order.
+        scores: prompt id -> system -> measure -> value (scores.json of an evaluation).
+        result: table.json of the evaluation, for the summary on top, the marks and the faults.
+        title: heading.
+        copy: copy the audio beside the page, so that the folder can be moved; otherwise it is linked where it is.
+    """
+    page, slice_prompts = Path(page), as_prompts(prompts)
+    ids = [p.id for p in slice_prompts]
+    paths = {name: dict(zip(ids, find_clips(folder, ids, name), strict=True)) for name, folder in systems.items()}
+    metrics = _metrics(scores, result)
+    optimised = result["frame"]["optimised"] if result else []
+    faults = result["faults"] if result else {}
+    names = list(systems)
+    cards = []
+    for p in slice_prompts:
+        said = {name: scores.get(p.id, {}).get(name, {}) for name in names}
+        best = _best(said)
+        clips = "".join(
+            _clip(name, k, paths[name][p.id], page, {m: said[name][m] for m in metrics if m in said[name]}, best[name],
+                  optimised, faults.get(name, {}).get(p.id, ()), copy)
+            for k, name in enumerate(names)
+        )  # fmt: skip
+        values = html.escape(json.dumps([[said[name].get(m) for m in metrics] for name in names]), quote=True)
+        cards.append(
+            f'<article data-v="{values}"><header><b>{html.escape(p.id)}</b><p>{html.escape(p.prompt)}</p></header>'
+            f"<div class=row>{clips}</div></article>"
+        )
+    template = (files("fluxlight.report") / "listening.html").read_text(encoding="utf-8")
+    page_text = template
+    for key, value in {
+        "TITLE": html.escape(title),
+        "SUMMARY": _summary(result, metrics) + _plots(page),
+        "CARDS": "\n".join(cards),
+        "NAMES": json.dumps(names).replace("<", "\\u003c"),
+        "METRICS": json.dumps([label(m) for m in metrics]).replace("<", "\\u003c"),
+    }.items():
+        page_text = page_text.replace(f"@@{key}@@", value)
+    write_text(page, page_text)
+    return page

@@ -1,0 +1,196 @@
+"""Table: the result of an evaluation as Markdown, with what a number needs to be believed, and the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+MARK = "†"
+
+# FACTS section 1, "Measured on 100 Song Describer prompts against SDD-706 with LAION-CLAP-Music"
+PUBLISHED = (
+    ("FluxAudio-S baseline (Row 0)", "0.5998", "0.230", "-0.392"),
+    ("Sub. 1, seed 42 (whole chain)", "0.4238", "0.285", "+0.533"),
+    ("Sub. 2, seed 55 (whole chain)", "0.4370", "0.300", "+0.550"),
+)
+# FACTS section 1, "Stage effects"
+PUBLISHED_EFFECTS = (
+    ("score-conditioned SFT against baseline", "FAD -0.025 to -0.040 (at SFT settings)"),
+    ("expert iteration", "FAD -0.0362 (v1 chain); CLAP and reward significant in a paired t test"),
+    ("cross-load v1 into v2", "within 0.02 FAD of native"),
+    ("CRPO", "FAD -0.003, CLAP +0.002, reward -0.002: inside paired-t noise"),
+    ("another noise seed, same checkpoint", "FAD 0.0132"),
+)
+
+
+def label(name: str) -> str:
+    """Heading of a measure: ``clap_b`` is "CLAP-B", ``reward_a`` is "reward A"."""
+    head, _, tail = name.partition("_")
+    if head.lower() in ("clap", "fad", "kad"):
+        return head.upper() + (f"-{tail.upper()}" if tail else "")
+    return f"{head} {tail.upper() if len(tail) == 1 else tail}".strip()
+
+
+def number(value: float, signed: bool = False, digits: int = 3) -> str:
+    """A value as it is printed, without a negative zero."""
+    value = round(value, digits) + 0.0
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+
+
+def probability(p: float) -> str:
+    """A p value as it is usually printed."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def with_interval(value: float, low: float, high: float, signed: bool = False) -> str:
+    """A value and its interval in brackets, with more digits where the interval is narrow."""
+    digits = 3 if high - low >= 0.5 else 4
+    return f"{number(value, signed, digits)} [{number(low, signed, digits)}, {number(high, signed, digits)}]"
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 1) -> str:
+    """A Markdown table; columns from ``numeric`` on are right-aligned."""
+    rule = [("---" if k < numeric else "---:") for k in range(len(head))]
+    lines = [head, rule, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
+    """Rows of the table: set distances with their floor, then mean scores, all with 95 % intervals."""
+    systems = table["systems"]
+    distances = list(next(iter(systems.values())).get("distances", {}))
+    marked = [label(m) + (f" {MARK}" if m in optimised else "") + " ↑" for m in table["metrics"]]
+    owns = "own_vs_shuffled" in next(iter(systems.values()))
+    head = ["row", *(f"{label(d)} ↓" for d in distances), *marked, *(["own - shuffled prompt"] if owns else [])]
+    rows = []
+    for name in table["order"]:
+        entry = systems[name]
+        cells = [with_interval(v["value"], v["low"], v["high"]) for v in entry.get("distances", {}).values()]
+        cells += [with_interval(v["mean"], v["low"], v["high"]) for v in entry["scores"].values()]
+        if owns:
+            own = entry["own_vs_shuffled"]
+            interval = with_interval(own["difference"], own["low"], own["high"], True)
+            cells.append(f"{interval}, p {probability(own['p_t'])}")
+        rows.append([name, *cells])
+    floor = table.get("floor", {})
+    if distances and "unavailable" not in floor:
+        cells = [with_interval(floor[d]["mean"], floor[d]["low"], floor[d]["high"]) for d in distances]
+        rows.append(["*real against real (floor)*", *cells, *[""] * (len(head) - 1 - len(distances))])
+    return grid(head, rows)
+
+
+def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
+    """Paired comparisons: difference, interval, test, Holm over the table, wins, effect, smallest effect."""
+    head = [
+        "row",
+        "against",
+        "measure",
+        "difference [95 %]",
+        "t",
+        "p",
+        "p Holm",
+        "Wilcoxon p",
+        "wins",
+        "d_z",
+        "could see",
+    ]
+    rows = []
+    for c in table["comparisons"]:
+        name = label(c["metric"]) + (f" {MARK}" if c["metric"] in optimised else "")
+        scored = "t" in c
+        rows.append([
+            c["system"], c["against"], name,
+            with_interval(c["difference"], c["low"], c["high"], True),
+            f"{c['t']:.1f}" if scored else "", probability(c["p"]), probability(c["p_holm"]),
+            probability(c["p_wilcoxon"]) if scored else "",
+            f"{c['wins']}/{c['n']}" if scored else "", f"{c['effect']:+.2f}" if scored else "",
+            number(c["smallest"], digits=3 if c["smallest"] >= 0.1 else 4),
+        ])  # fmt: skip
+    return grid(head, rows, numeric=3)
+
+
+def _notes(table: Mapping[str, Any], optimised: Sequence[str]) -> list[str]:
+    notes = [f"- Loudness: {table['loudness']}."]
+    if "reference" in table:
+        r = table["reference"]
+        notes.append(
+            f"- FAD and KAD: {r['n']} reference clips ({r['identity']}), embedder {r['embedder']}, "
+            f"{r['sample_rate']} Hz, windows: {'one embedding per clip' if r['windows'] == 'clip' else r['windows']}; "
+            f"interval of one value: jackknife, of a difference: joint bootstrap of prompts; test: swap permutation."
+        )
+        floor = table["floor"]
+        if "unavailable" in floor:
+            notes.append(f"- Real-vs-real floor: not available, {floor['unavailable']}.")
+        else:
+            f = floor["fad"]
+            notes.append(
+                f"- Floor: {f['n']} reference clips held out against the other {f['rest']}, {f['repeats']} times. "
+                f"FAD at n = {f['n']} is mostly bias: read it as a distance above the floor. KAD is unbiased."
+            )
+    if marked := [label(m) for m in table["metrics"] if m in optimised]:
+        notes.append(
+            f"- {MARK} {', '.join(marked)}: used to train or select, so a rise there proves nothing by itself."
+        )
+    for a in table.get("agreement", []):
+        within = ", ".join(f"{name} {value:+.2f}" for name, value in a["within"].items())
+        pair = " and ".join(label(j) for j in a["judges"])
+        notes.append(
+            f"- Rank agreement of {pair} over {a['n']} clips: Spearman {a['spearman']:+.2f} (within: {within})."
+        )
+    return notes
+
+
+def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
+    """The whole result as Markdown."""
+    frame, optimised = result["frame"], result["frame"]["optimised"]
+    parts = [f"# {title}", ""]
+    judges = ", ".join(f"{label(name)} = {identity}" for name, identity in frame["judges"].items())
+    judges = f"; judges: {judges}" if judges else ""
+    parts.append(f"n = {frame['n']} prompts ({frame['prompts']}), the same for every row{judges}.")
+    known = {"n", "prompts", "judges", "optimised", "interval", "left_out", "statistics_seed", "resamples"}
+    extra = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in sorted(frame.items()) if key not in known)
+    parts += [f"{extra[0].upper()}{extra[1:]}.", ""] if extra else [""]
+    for table in result["tables"].values():
+        parts += [f"## {table['loudness'][0].upper()}{table['loudness'][1:]}", "", means_table(table, optimised), ""]
+        parts += [*_notes(table, optimised), ""]
+        if table["comparisons"]:
+            parts += ["### Paired comparisons", "", comparisons_table(table, optimised), ""]
+            parts.append(
+                "p Holm corrects over all tests of this table; d_z is the mean difference over its standard deviation; "
+                '"could see" is the smallest difference this n detects with 80 % power.'
+            )
+            parts.append("")
+    info = {name: e["info"] for name, e in next(iter(result["tables"].values()))["systems"].items() if e["info"]}
+    if info:
+        keys = sorted({key for row in info.values() for key in row})
+        parts += ["## Where the rows come from", "", grid(["row", *keys], [[name, *(str(row.get(k, "")) for k in keys)]
+                  for name, row in info.items()], numeric=len(keys) + 1), ""]  # fmt: skip
+    if any("delivered_lufs" in e for e in next(iter(result["tables"].values()))["systems"].values()):
+        parts += ["## Faulty clips", "", *_faults(result), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _faults(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"- {system}: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in found.items())
+        for system, found in result["faults"].items()
+    ]
+    left_out = result["frame"]["left_out"]
+    lines.append(f"- Left out of every row: {', '.join(left_out)}." if left_out else "- No prompt was left out.")
+    return lines
+
+
+def published_table() -> str:
+    """The published numbers, for orientation, with why they cannot be compared with ours."""
+    return "\n".join([
+        "## The published table (another judge, other data, another scale)", "",
+        "FluxAudio-S, 120 M parameters, 535 k training clips, 100 Song Describer prompts against SDD-706, LAION-CLAP-",
+        "Music and TuneJury. No number here can be compared with one above; only signs and significance can.", "",
+        grid(["system", "FAD-CLAP ↓", "CLAP ↑", "TuneJury reward ↑"], PUBLISHED), "",
+        grid(["published stage effect", "size"], PUBLISHED_EFFECTS, numeric=2), "",
+    ])  # fmt: skip
+
+
+def decomposition_table(result: Mapping[str, Any], title: str = "Decomposition of the chain") -> str:
+    """Our rows 0-4 and, clearly apart, the published ones."""
+    return markdown(result, title) + "\n---\n\n" + published_table()

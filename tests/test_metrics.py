@@ -1,0 +1,250 @@
+"""Measures against closed forms, scipy, torchmetrics, and under reordering and sharding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+
+from fluxlight.metrics import (
+    ClapScore,
+    FrechetAudioDistance,
+    FrechetGram,
+    KernelAudioDistance,
+    KernelGram,
+    Reference,
+    RewardMean,
+    borda_rank,
+    clap_scores,
+    diversity,
+    diversity_per_prompt,
+    fad,
+    fad_to,
+    frechet_distance,
+    kad,
+    moments,
+    retrieval,
+    shuffled_scores,
+)
+from fluxlight.metrics.mad import mad, mauve
+from fluxlight.metrics.windows import cut
+
+
+def sample(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, d)) * np.linspace(0.2, 1.5, d) * scale + shift
+
+
+def test_frechet_closed_forms() -> None:
+    d = 16
+    mean, cov = np.linspace(-1, 1, d), np.diag(np.linspace(0.1, 3, d))
+    assert frechet_distance(mean, cov, mean, cov) == pytest.approx(0, abs=1e-9)
+    # shifted mean: |shift|^2; scaled covariance with a common eigenbasis: sum (a - b)^2 of the standard deviations
+    assert frechet_distance(mean + 2, cov, mean, cov) == pytest.approx(4 * d)
+    assert frechet_distance(mean, 4 * cov, mean, cov) == pytest.approx(np.trace(cov))
+
+
+def test_frechet_agrees_with_scipy_and_torchmetrics() -> None:
+    x, y = sample(300, 24, 0), sample(400, 24, 1, 0.3, 1.2)
+    (m1, c1), (m2, c2) = moments(x), moments(y)
+    expected = np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real)
+    assert fad(x, y) == pytest.approx(expected, rel=1e-8)
+    from torchmetrics.image.fid import _compute_fid
+
+    theirs = _compute_fid(*(torch.from_numpy(v) for v in (m1, c1, m2, c2)))
+    assert fad(x, y) == pytest.approx(float(theirs), rel=1e-8)
+
+
+@pytest.mark.parametrize("n", [5, 40, 90])
+def test_gram_form_is_the_same_distance(n: int) -> None:
+    x, (mean, cov) = sample(n, 32, 2), moments(sample(200, 32, 3, 0.2))
+    gram = FrechetGram(x, mean, cov)
+    direct = frechet_distance(*moments(x), mean, cov)
+    assert gram.distance() == pytest.approx(direct, rel=1e-7)
+    index = np.random.default_rng(4).integers(0, n, n)
+    counts = np.bincount(index, minlength=n)
+    assert gram.distance(counts) == pytest.approx(frechet_distance(*moments(x[index]), mean, cov), rel=1e-6)
+    kernel, other = KernelGram(x, sample(200, 32, 3)), kad(x[: n - 1], sample(200, 32, 3))
+    assert kernel.distance(np.r_[np.ones(n - 1), 0]) == pytest.approx(other, rel=1e-9)
+
+
+def test_order_does_not_matter_and_self_distance_is_zero() -> None:
+    x, y = sample(60, 12, 5), sample(80, 12, 6)
+    order = np.random.default_rng(7).permutation(60)
+    assert fad(x[order], y) == pytest.approx(fad(x, y), rel=1e-9)
+    assert kad(x[order], y) == pytest.approx(kad(x, y), rel=1e-9)
+    assert fad(x, x) == pytest.approx(0, abs=1e-6)
+
+
+def test_kad_is_unbiased_where_fad_is_not() -> None:
+    reference = sample(400, 48, 8)
+    values = [(fad(e, reference), kad(e, reference)) for e in (sample(60, 48, 100 + k) for k in range(40))]
+    fads, kads = np.array(values).T
+    assert fads.min() > 1, "FAD of small samples of the same distribution is far from 0"
+    assert abs(kads.mean()) < 3 * kads.std(ddof=1) / np.sqrt(40), "KAD sits at 0"
+    assert kad(sample(60, 48, 9, shift=1.0), reference) > 10 * kads.std()
+
+
+def test_kad_by_hand() -> None:
+    x, y = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0], [5.0]])
+    k = lambda a, b: np.exp(-((a - b) ** 2) / (2 * 3.0**2))  # noqa: E731  median of distances 2, 3, 5 is 3
+    own, ref = k(0, 1), np.mean([k(0, 2), k(0, 5), k(2, 5)])
+    cross = np.mean([k(a, b) for a in (0, 1) for b in (0, 2, 5)])
+    assert kad(x, y) == pytest.approx(100 * (own + ref - 2 * cross))
+
+
+@pytest.mark.parametrize("measure", [fad, kad])
+def test_bad_input_is_refused(measure) -> None:
+    y = sample(10, 4, 0)
+    with pytest.raises(ValueError, match="n = 1"):
+        measure(y[:1], y)
+    with pytest.raises(ValueError, match="one embedder"):
+        measure(sample(10, 5, 0), y)
+    broken = y.copy()
+    broken[3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"rows \[3\]"):
+        measure(broken, y)
+
+
+def test_clap_scores_and_diversity() -> None:
+    text = np.eye(6)
+    assert clap_scores(3 * text, text) == pytest.approx(np.ones(6))
+    assert shuffled_scores(text, text) == pytest.approx(np.zeros(6))
+    assert retrieval(text, text, 1) == 1
+    assert diversity(text) == pytest.approx(1) and diversity(np.ones((4, 3))) == pytest.approx(0)
+    stacked = np.concatenate([text, text])
+    assert diversity_per_prompt(stacked, list("abcdef") * 2) == pytest.approx(0)
+    with pytest.raises(ValueError, match="one clip"):
+        diversity_per_prompt(text, list("abcdef"))
+
+
+class FakeClap:
+    """A deterministic embedder: the mean and spread of eight slices of the clip."""
+
+    identity = "fake-1"
+
+    def embed_audio(self, audio: torch.Tensor, sample_rate: int) -> torch.Tensor:
+        parts = audio.reshape(audio.shape[0], 4, -1)
+        return torch.cat([parts.mean(-1), parts.std(-1)], 1)
+
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        return torch.stack([torch.full((8,), float(len(text))) for text in texts])
+
+    def score(self, audio: torch.Tensor, sample_rate: int, prompts: list[str]) -> torch.Tensor:
+        return audio.mean(1)
+
+
+def test_metrics_equal_the_functions_for_any_batching() -> None:
+    fake = FakeClap()
+    audio = torch.from_numpy(sample(50, 64, 10).astype(np.float32))
+    prompts = ["a" * (1 + i % 5) for i in range(50)]
+    reference = Reference.from_embeddings(sample(90, 8, 11, 0.1), "fake-1", 44100)
+    x = fake.embed_audio(audio, 44100)
+    for size in (1, 7, 50):
+        metrics = [
+            FrechetAudioDistance(reference, fake),
+            KernelAudioDistance(reference, fake),
+            ClapScore(fake),
+            RewardMean(fake),
+        ]
+        for i in range(0, 50, size):
+            metrics[0].update(audio[i : i + size], 44100)
+            metrics[1].update(audio[i : i + size], 44100)
+            metrics[2].update(audio[i : i + size], 44100, prompts[i : i + size])
+            metrics[3].update(audio[i : i + size], 44100, prompts[i : i + size])
+        expected = [fad_to(x, reference.mean, reference.cov), kad(x, reference.embeddings),
+                    clap_scores(x, fake.embed_text(prompts)).mean(), float(audio.double().mean())]  # fmt: skip
+        assert [float(m.compute()) for m in metrics] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_shards_add_up() -> None:
+    """What two processes hold adds up to what one would hold (sums of states, as ``dist_reduce_fx`` does)."""
+    reference = Reference.from_embeddings(sample(90, 8, 12), "fake-1", 44100)
+    x = torch.from_numpy(sample(31, 8, 13))
+    shards = [FrechetAudioDistance(reference), FrechetAudioDistance(reference)]
+    shards[0].update(embeddings=x[::2])
+    shards[1].update(embeddings=x[1::2])
+    for name in ("total", "outer", "count"):
+        setattr(shards[0], name, getattr(shards[0], name) + getattr(shards[1], name))
+    assert float(shards[0].compute()) == pytest.approx(fad_to(x, reference.mean, reference.cov), rel=1e-8)
+
+
+def test_metrics_refuse_too_few_clips_and_keep_the_judge_off_the_tree() -> None:
+    reference = Reference.from_embeddings(sample(9, 8, 14), "fake-1", 44100)
+    metric = FrechetAudioDistance(reference, FakeClap())
+    metric.update(embeddings=torch.zeros(1, 8))
+    with pytest.raises(ValueError, match="n = 1"):
+        metric.compute()
+    holder = RewardMean(torch.nn.Linear(2, 2))
+    assert list(holder.parameters()) == [] and holder.state_dict() == {}
+    with pytest.raises(ValueError, match="embedded by fake-1"):
+        FrechetAudioDistance(reference, type("Other", (FakeClap,), {"identity": "fake-2"})())
+
+
+def test_reference_round_trip(tmp_path) -> None:
+    reference = Reference.from_embeddings(
+        sample(40, 6, 15).astype(np.float32), "fake-1", 48000, "birds", loudness="locked"
+    )
+    reference.save(tmp_path / "reference.safetensors")
+    again = Reference.load(tmp_path / "reference.safetensors")
+    assert again.frame() == reference.frame() and again.identity == reference.identity
+    assert np.array_equal(again.cov, reference.cov) and np.array_equal(again.embeddings, reference.embeddings)
+    floor = again.floor(10, repeats=5)
+    assert floor.rest == 30 and floor.low <= floor.mean <= floor.high
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not a statistics file"):
+        Reference.load(tmp_path / "broken.safetensors")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        Reference.load(tmp_path / "absent.safetensors")
+    bare = Reference.from_embeddings(sample(40, 6, 15), "fake-1", 48000, keep=False)
+    with pytest.raises(ValueError, match="keep=True"):
+        bare.floor(10)
+
+
+# FACTS section 9: id -> FAD, CLAP, CCS, published rank
+CHALLENGE = {
+    "e00": (0.556, 0.310, 0.796, 5), "e01": (0.577, 0.338, 0.863, 2), "e02": (0.498, 0.270, 0.763, 6),
+    "e03": (0.518, 0.251, 0.763, 10), "e04": (0.574, 0.195, 0.833, 7), "e05": (0.487, 0.305, 0.800, 2),
+    "e06": (0.667, 0.268, 0.808, 7), "e07": (0.417, 0.261, 0.867, 1), "e08": (0.495, 0.295, 0.804, 4),
+    "e09": (0.646, 0.263, 0.767, 10), "e10": (0.482, 0.163, 0.738, 9), "e11": (0.892, 0.097, 0.675, 12),
+}  # fmt: skip
+
+
+def test_challenge_rank_is_reproduced() -> None:
+    results = {name: {"fad": f, "clap": c, "ccs": s} for name, (f, c, s, _) in CHALLENGE.items()}
+    assert borda_rank(results, {"fad"}) == {name: row[3] for name, row in CHALLENGE.items()}
+    with pytest.raises(ValueError, match="e00 has no ccs"):
+        borda_rank({**results, "e00": {"fad": 1, "clap": 1}}, {"fad"})
+
+
+def test_rank_verb(tmp_path, capsys) -> None:
+    from fluxlight.metrics.rank_cli import main
+
+    file = tmp_path / "results.csv"
+    rows = [f"{name},{f},{c},{s}" for name, (f, c, s, _) in CHALLENGE.items()]
+    file.write_text("\n".join(["system,FAD,CLAP,CCS", *rows]) + "\n")
+    assert main([str(file)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {line[3]: int(line[0]) for line in lines} == {name: row[3] for name, row in CHALLENGE.items()}
+    file.write_text("system,FAD\ne00,good\n")
+    assert main([str(file)]) == 2 and "needs a number" in capsys.readouterr().err
+
+
+def test_mad_rises_with_distance_and_ignores_order() -> None:
+    x, y = sample(200, 8, 20), sample(300, 8, 21)
+    same, near, far = mad(x, y), mad(x + 0.4, y), mad(x + 3, y)
+    assert 0 <= same < near < far and same < 0.3
+    order = np.random.default_rng(22).permutation(200)
+    assert mad(x[order], y) == pytest.approx(mad(x, y), abs=1e-12)
+    assert mauve([0.25, 0.75], [0.25, 0.75]) == pytest.approx(1)
+    assert mauve([0.3, 0.7], [0.6, 0.4]) == pytest.approx(mauve([0.6, 0.4], [0.3, 0.7]), abs=1e-4)
+    with pytest.raises(ValueError, match="n = 1"):
+        mad(x[:1], y)
+
+
+def test_windows_follow_the_rule() -> None:
+    clip = np.arange(45, dtype=np.float32)  # 4.5 s at 10 Hz
+    windows = cut(clip, 10, seconds=2, hop=1)
+    assert windows.shape == (5, 20)
+    assert windows[1].tolist() == list(range(10, 30)) and windows[4].tolist() == [*range(40, 45), *[0] * 15]
+    assert cut(np.zeros(100, np.float32), 10).shape == (10, 100), "a clip of 10 s gives ten windows"
