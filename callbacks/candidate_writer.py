@@ -1,0 +1,69 @@
+"""CandidateWriter: what ``fluxlight predict`` leaves, a candidates folder that a second call completes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from callbacks.render_slice import check_codec, weights_hash
+from fluxlight.codec import Codec
+from fluxlight.mining.candidates import open_folder, read_candidates, write_batch
+from fluxlight.types import Clip, PromptBatch
+
+
+class CandidateWriter(L.Callback):
+    """Decodes candidates and appends them to the run folder (format: `fluxlight.mining.candidates`).
+
+    Batches that are there already (same id, seed and weights) are not sampled again.
+
+    Args:
+        codec: latents -> audio.
+        postprocess: callables on a `Clip`, applied in order.
+    """
+
+    def __init__(self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None) -> None:
+        self.codec, self.postprocess = codec, postprocess or []
+        self.checkpoint = ""
+        self.done: set[tuple[str, int, str]] = set()
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Check the codec and look at what is there."""
+        if stage != "predict":
+            return
+        check_codec(trainer, self.codec)
+        # Lightning calls this before the stage's own setup, and the hash is of the weights with the store's statistics
+        pl_module.adopt_store()
+        folder = Path(trainer.default_root_dir)
+        self.checkpoint = weights_hash(pl_module.model)
+        self.done = open_folder(folder)
+        self._refuse_other_settings(folder, pl_module)
+        data = getattr(trainer, "datamodule", None)
+        if data is not None and hasattr(data, "skip"):
+            data.skip({(id, seed) for id, seed, checkpoint in self.done if checkpoint == self.checkpoint})
+
+    def _refuse_other_settings(self, folder: Path, stage: Any) -> None:
+        for row in read_candidates(folder, missing_ok=True):
+            if row.checkpoint == self.checkpoint and not row.error and row.extra.get("sampler") != stage.sampling:
+                raise ValueError(
+                    f"{folder} holds candidates of these weights drawn with {row.extra.get('sampler')}, now it is {stage.sampling}: "
+                    "choose another --trainer.default_root_dir"
+                )
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Decode and append a batch; a clip that is not finite becomes a failed row."""
+        latents = outputs.detach().cpu()
+        fine = torch.isfinite(latents).flatten(1).all(1)
+        audio = self.codec.decode(torch.where(fine[:, None, None], latents, 0))
+        clips = [Clip(id, wave, self.codec.sample_rate, prompt) for id, wave, prompt in zip(batch.id, audio, batch.prompt, strict=True)]
+        for step in self.postprocess:
+            clips = [step(clip) for clip in clips]
+        extra = {"sampler": pl_module.sampling, "codec": self.codec.identity, "postprocess": [type(p).__name__ for p in self.postprocess]}
+        waves = torch.stack([clip.audio for clip in clips]).masked_fill(~fine[:, None], float("nan"))
+        write_batch(Path(trainer.default_root_dir), batch.id, batch.prompt, batch.seed, self.checkpoint, waves, latents,
+                    self.codec.sample_rate, extra, self.done)

@@ -1,0 +1,40 @@
+"""SaveRunConfig: the parsed configuration of every run in its own folder; an earlier one is never overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import yaml
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from fluxlight.files import write_text
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` (of validate, test, predict: ``config-<verb>.yaml``) into the run folder.
+
+    A second run in the same folder with the same configuration changes nothing; with another one it adds
+    ``config-2.yaml`` and so on, so what made a checkpoint can always be read. wandb gets the nested configuration.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write once, on the first process."""
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        self.already_saved = True
+        text = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
+        verb = str(trainer.state.fn.value if trainer.state.fn else stage)
+        stem, run = "config" if verb == "fit" else f"config-{verb}", Path(trainer.default_root_dir)
+        number, path = 1, run / f"{stem}.yaml"
+        while path.exists():
+            if path.read_text(encoding="utf-8") == text:
+                break
+            number += 1
+            path = run / f"{stem}-{number}.yaml"
+        else:
+            write_text(path, text)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(yaml.safe_load(text))

@@ -1,0 +1,131 @@
+"""``fluxlight encode``: captioned audio -> a latent store; or prompts alone -> a slice. Resumable shard by shard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from fluxlight.codec import Codec
+from fluxlight.data.sources import CorpusSplit, Source
+from fluxlight.data.writer import LatentStoreWriter
+from fluxlight.encoders import TextAudioModel, TextEncoder
+from fluxlight.rewards import Reward
+
+NEGATIVE = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
+"""The published negative text of guidance (FACTS section 4)."""
+
+
+def encode(
+    out: str,
+    codec: Codec | None,
+    text: TextEncoder,
+    clap: TextAudioModel,
+    reward: Reward | None,
+    split: str = "train",
+    preset: Literal["debug", "tiny", "judges"] = "tiny",
+    clips: int | None = None,
+    source: Source | None = None,
+    text_only: bool = False,
+    prefix: str = "",
+    negative: str = NEGATIVE,
+    shard: int = 32,
+) -> None:
+    """Encode a source into a latent store; a second call does what is missing, a finished store is left alone.
+
+    Args:
+        out: folder of the store.
+        codec: audio -> latents; not needed with ``text_only``.
+        text: texts -> tokens.
+        clap: texts -> global embedding; the model that conditions, never the judge.
+        reward: audio and caption -> score column; null: none.
+        split: of the embedded corpus.
+        preset: sizes of the embedded corpus.
+        clips: number of clips in place of the preset's.
+        source: another source of captioned audio, in place of split, preset and clips.
+        text_only: prompts without latents, for a slice.
+        prefix: put before every caption. The published prompts start with "high quality instrumental music, ";
+            the embedded models have never seen these words, so here it is empty.
+        negative: text of the negative branch of guidance; the published one.
+        shard: clips of a shard: what a killed run loses at most.
+    """
+    from tqdm import tqdm
+
+    source = source or CorpusSplit(split, preset, clips)
+    identities = {"text": text.identity, "clap": clap.identity}
+    if not text_only:
+        if codec is None:
+            raise ValueError("codec is null: give one, or encode with --text_only true")
+        identities |= {"codec": codec.identity} | ({"reward": reward.identity} if reward is not None else {})
+    recipe = {**source.recipe, **identities, "text_only": text_only, "prefix": prefix, "negative": negative, "shard": shard}
+    writer = LatentStoreWriter(out, recipe)
+    if writer.finished:
+        print(f"nothing to do: {out} is finished", file=sys.stderr)
+        return
+    rows = source.rows
+    starts = range(0, len(rows), shard)
+    for number, start in enumerate(tqdm(starts, desc=f"encoding {len(rows)} clips", unit="shard", disable=None)):
+        if writer.has(number):
+            continue
+        captions = [prefix + row["caption"] for row in rows[start : start + shard]]
+        tokens, text_c = texts(captions, text, clap)
+        if text_only or codec is None:
+            writer.write(number, tokens, text_c)
+            continue
+        audio = source.audio(start, start + len(captions))
+        with torch.no_grad():
+            mean, std = codec.encode(audio if source.sample_rate == codec.sample_rate else _resampled(audio, source, codec))
+            scores = None if reward is None else reward.score(audio, source.sample_rate, [r["caption"] for r in rows[start : start + shard]])
+        writer.write(number, tokens, text_c, _array(mean), _array(std), _array(scores))
+    writer.finish(rows, len(starts), texts(["", negative], text, clap), text.length, identities)
+    print(f"{len(rows)} {'prompts' if text_only else 'clips'} -> {out}", file=sys.stderr)
+
+
+def texts(captions: Sequence[str], text: TextEncoder, clap: TextAudioModel) -> tuple[list[np.ndarray], np.ndarray]:
+    """Token features ``[(n_i, E)]`` and global embeddings ``(B, C)`` of captions."""
+    with torch.no_grad():
+        return [_array(tokens) for tokens in text.encode_ragged(captions)], _array(clap.embed_text(captions))
+
+
+def _resampled(audio: torch.Tensor, source: Source, codec: Codec) -> torch.Tensor:
+    import soxr
+
+    wave = soxr.resample(audio.numpy().T, source.sample_rate, codec.sample_rate).T
+    return torch.from_numpy(np.ascontiguousarray(wave))
+
+
+def _array(value: torch.Tensor | None) -> Any:
+    return None if value is None else value.detach().cpu().numpy()
+
+
+def main(args: list[str]) -> int:
+    """The verb: flags and ``--config`` files of `encode`; the models default to the embedded ones."""
+    import jsonargparse
+
+    from fluxlight.training import quiet, reason
+
+    quiet()
+    parser = jsonargparse.ArgumentParser(prog="fluxlight encode", description=__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML with the settings below")
+    parser.add_function_arguments(encode)
+    parser.set_defaults({
+        "codec": {"class_path": "fluxlight.codec.EmbeddedCodec"}, "text": {"class_path": "fluxlight.encoders.MiniLM"},
+        "clap": {"class_path": "fluxlight.encoders.ClapA"}, "reward": {"class_path": "fluxlight.rewards.RewardA"},
+    })  # fmt: skip
+    try:
+        given = parser.parse_args(args)
+        if given.text_only:
+            # no audio is touched, so nothing that hears it need be there
+            given.codec = given.reward = None
+        made = parser.instantiate_classes(given)
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(reason(str(error))) from None
+    except ValueError as error:
+        raise ValueError(reason(str(error)) if "Does not validate" in str(error) else str(error)) from None
+    settings = made.as_dict()
+    settings.pop("config", None)
+    encode(**settings)
+    return 0

@@ -1,0 +1,66 @@
+"""Generated clips as training rows: the latents that selection kept, under the text of the caption they were made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fluxlight.data.store import LatentStore
+from fluxlight.files import read_jsonl
+from fluxlight.types import Batch
+
+
+def read_selection(path: str | Path, verb: str) -> list[dict[str, Any]]:
+    """Rows of a selection file; an absent or empty one is a clear error."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"selection {path} is missing: make it with 'fluxlight select {verb}'")
+    rows = read_jsonl(path)
+    if not rows:
+        raise ValueError(f"selection {path} is empty: predict more candidates, or relax the selection")
+    return rows
+
+
+class Generated:
+    """Rows of generated latents.
+
+    The sampled latents are used as they are, not decoded and encoded again (our choice; upstream's is not public).
+
+    Args:
+        rows: each with ``id`` (of the caption's clip in ``store``), ``latent`` (file below ``folder``), ``reward``.
+        folder: where latents are.
+        store: the training store, for the texts.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], folder: str | Path, store: LatentStore) -> None:
+        store.require_latents()
+        self.store = store
+        self.positions = np.array([store.position(row["id"]) for row in rows])
+        self.latents = np.stack([self._load(Path(folder) / row["latent"]) for row in rows])
+        self.scores = np.array([float(row["reward"]) for row in rows], dtype=np.float32)
+        if not np.isfinite(self.scores).all():
+            raise ValueError(f"a selected row in {folder} has a reward that is not finite: run 'fluxlight score' again")
+
+    def _load(self, path: Path) -> np.ndarray:
+        try:
+            latent = np.load(path)
+        except (OSError, ValueError, EOFError):
+            raise FileNotFoundError(f"latent {path} is missing or damaged: run 'fluxlight predict' again") from None
+        assert self.store.mean is not None
+        if latent.shape != self.store.mean.shape[1:]:
+            raise ValueError(f"latent {path} has shape {latent.shape}, the store has {self.store.mean.shape[1:]}: predict with this codec")
+        return latent
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The clips of ``indices``; they have no posterior, so their standard deviation is 0 where the store has one."""
+        index = np.asarray(indices, dtype=np.int64)
+        texts = self.store.prompts(self.positions[index].tolist(), [0] * len(index))
+        mean = torch.from_numpy(self.latents[index].astype(np.float32))
+        std = None if self.store.std is None else torch.zeros_like(mean)
+        return Batch(mean, std, texts.text, texts.text_c, torch.from_numpy(self.scores[index]), torch.from_numpy(index))

@@ -1,0 +1,63 @@
+"""The order of training rows: an endless stream that is a pure function of seed and position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+
+from fluxlight.draws import permutation
+
+
+class Stream:
+    """Endless passes over a table of rows, each pass in an order of its own.
+
+    Position k of the stream is entry ``k mod n`` of permutation ``k // n``, so any batch of any epoch can be asked for
+    without walking to it, whichever stage or head asks.
+
+    Args:
+        table: rows to draw from ``(n,)`` int64; a row that stands in it five times comes five times a pass.
+        seed: of the permutations.
+    """
+
+    def __init__(self, table: np.ndarray, seed: int) -> None:
+        if len(table) == 0:
+            raise ValueError("the training stream is empty: the store or the selection has no rows")
+        self.table, self.seed = table, seed
+        self._order = lru_cache(maxsize=2)(lambda number: permutation(len(table), seed, number))
+
+    def rows(self, start: int, count: int) -> list[int]:
+        """Rows at positions start .. start + count - 1."""
+        n = len(self.table)
+        return [int(self.table[self._order(k // n)[k % n]]) for k in range(start, start + count)]
+
+
+class BatchStream:
+    """Batch sampler: one epoch is ``batches`` batches of the stream, cut for one of ``world`` processes.
+
+    Lightning finds `set_epoch` through ``sampler`` and calls it before each epoch, a resumed one included.
+
+    Args:
+        stream: where rows come from.
+        batch_size: rows of a batch in one process.
+        batches: batches of an epoch.
+        rank, world: which share of the global batch is ours.
+    """
+
+    def __init__(self, stream: Stream, batch_size: int, batches: int, rank: int = 0, world: int = 1) -> None:
+        self.stream, self.batch_size, self.batches, self.rank, self.world = stream, batch_size, batches, rank, world
+        self.epoch = 0
+        self.sampler = self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number of the epoch that the next iteration walks."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.epoch * self.batches
+        for batch in range(first, first + self.batches):
+            yield self.stream.rows((batch * self.world + self.rank) * self.batch_size, self.batch_size)

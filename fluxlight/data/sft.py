@@ -1,0 +1,148 @@
+"""SFTData: batches of a latent store for training, the prompt slice for validation, training captions for candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+
+from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
+from fluxlight.data.samplers import BatchStream, Stream
+from fluxlight.data.store import LatentStore
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Which candidates ``fluxlight predict`` draws, always from training captions.
+
+    Attributes:
+        prompts: how many distinct captions of the training store.
+        per_prompt: clips of each caption.
+        seed: noise seed of the first clip; clip j of prompt i has seed + j * prompts + i, so no two share noise.
+        batch_size: clips sampled at a time.
+    """
+
+    prompts: int = 120
+    per_prompt: int = 5
+    seed: int = 1000
+    batch_size: int = 10
+
+
+class Rows(Protocol):
+    """Anything that turns row numbers into a batch: a store, a mixture, pairs."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> Any: ...
+
+
+class WholeBatches:
+    """Map-style dataset whose unit is a batch: PyTorch hands it all indices of a batch at once.
+
+    Args:
+        rows: where batches come from.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return self.rows.batch(indices)
+
+
+class SFTData(L.LightningDataModule):
+    """A latent store, a prompt slice and training captions.
+
+    Args:
+        store: folder of the training store (``fluxlight encode --split train``).
+        slice: folder of the prompt slice (``fluxlight encode --split slice --text_only true``); null: no rendering.
+        batch_size: clips of a batch in one process.
+        batches_per_epoch: batches between two checkpoints; an epoch is that many, whatever the size of the store.
+        seed: of the order of rows; equal seeds give every stage and head the same rows in the same order.
+        slice_clips: render only the first so many prompts; null: all.
+        slice_batch_size: prompts rendered at a time.
+        slice_seed: noise seed of prompt i of the slice is slice_seed + i (published: 42 and 55, FACTS section 4).
+        candidates: what ``predict`` draws.
+        reference: statistics file of the reference set, for the callbacks that measure; null: no FAD.
+        num_workers: processes that read batches; 0 is right for a store in the page cache.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        slice: str | None = None,
+        batch_size: int = 16,
+        batches_per_epoch: int = 100,
+        seed: int = 0,
+        slice_clips: int | None = None,
+        slice_batch_size: int = 10,
+        slice_seed: int = 42,
+        candidates: Candidates = Candidates(),  # noqa: B008 (frozen)
+        reference: str | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or batches_per_epoch < 1:
+            raise ValueError(f"batch_size {batch_size} and batches_per_epoch {batches_per_epoch} must be at least 1")
+        self.store = LatentStore(store)
+        self.slice = LatentStore(slice) if slice else None
+        self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
+        self.slice_clips, self.slice_batch_size, self.slice_seed = slice_clips, slice_batch_size, slice_seed
+        self.candidates, self.reference, self.num_workers = candidates, reference, num_workers
+        self.done: set[tuple[str, int]] = set()
+
+    def rows(self) -> Rows:
+        """What training batches are read from."""
+        self.store.require_latents()
+        return self.store
+
+    def table(self) -> np.ndarray:
+        """Rows of one pass of the stream ``(n,)``, with repetition where a row counts more."""
+        return np.arange(len(self.store))
+
+    def skip(self, done: set[tuple[str, int]]) -> None:
+        """Leave out the batches of ``predict`` all of whose (id, seed) are in ``done``."""
+        self.done = done
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> DataLoader:
+        """The stream of training batches."""
+        batches = self.batches_per_epoch
+        if self.trainer is not None and self.trainer.max_steps > 0:
+            batches = min(batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+        sampler = BatchStream(Stream(self.table(), self.seed), self.batch_size, batches, *self._place)
+        return DataLoader(WholeBatches(self.rows()), batch_sampler=sampler, collate_fn=_same, num_workers=self.num_workers,
+                          persistent_workers=self.num_workers > 0)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader | list[Any]:
+        """The prompt slice, always in the same batches; this process's share of them."""
+        if self.slice is None:
+            return []
+        batches = slice_prompts(self.slice, self.slice_batch_size, self.slice_seed, self.slice_clips)
+        return self._loader(self.slice, batches)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Prompts of candidates that are not there yet."""
+        c = self.candidates
+        batches = candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed)
+        ids = [row["id"] for row in self.store.rows]
+        missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
+        return self._loader(self.store, missing)
+
+    def _loader(self, store: LatentStore, batches: list[list[tuple[int, int]]]) -> DataLoader:
+        rank, world = self._place
+        return DataLoader(PromptBatches(store, batches[rank::world]), batch_size=None)
+
+
+def _same(batch: Any) -> Any:
+    return batch

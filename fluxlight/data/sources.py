@@ -1,0 +1,143 @@
+"""Where captioned audio comes from: a split of the embedded corpus, or a folder of files with a table of captions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Source(ABC):
+    """Captioned clips in a fixed order.
+
+    Attributes:
+        sample_rate: Hz of what `audio` gives.
+    """
+
+    sample_rate: int
+
+    @property
+    @abstractmethod
+    def recipe(self) -> dict[str, Any]:
+        """What the clips depend on, as plain values: the name of the source in a store."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a clip with at least ``id`` and ``caption``."""
+
+    @abstractmethod
+    def audio(self, start: int, stop: int) -> Tensor:
+        """Mono clips start .. stop - 1 as ``(n, N)`` float32."""
+
+
+class CorpusSplit(Source):
+    """A split of the embedded corpus; what is missing of it is rendered first.
+
+    Args:
+        split: train, val, reference, slice, judge_a, judge_b or judge_val.
+        preset: sizes by name.
+        clips: number of clips in place of the preset's.
+        seed: of the corpus.
+        folder: where corpora are cached; null is the cache folder.
+        jobs: processes that render.
+    """
+
+    sample_rate = 44_100
+
+    def __init__(self, split: str = "train", preset: Literal["debug", "tiny", "judges"] = "tiny", clips: int | None = None,
+                 seed: int = 0, folder: str | None = None, jobs: int = 2) -> None:
+        from fluxlight.embedded.corpus import CorpusSpec
+
+        size = clips if clips is not None else getattr(CorpusSpec, preset)().sizes.get(split, 0)
+        if size < 1:
+            raise ValueError(f"the corpus preset {preset} has no split {split!r}: choose another split, or give clips")
+        self.split, self.spec, self.folder, self.jobs = split, CorpusSpec(seed=seed, sizes={split: size}), folder, jobs
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The spec of the corpus."""
+        return {"corpus": self.spec.family, "split": self.split, "clips": self.spec.sizes[self.split]}
+
+    @cached_property
+    def _corpus(self) -> Any:
+        from fluxlight.embedded.corpus import build
+
+        return build(self.spec, Path(self.folder) if self.folder else None, jobs=self.jobs)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows with their tags and faults."""
+        return [row.as_dict() for row in self._corpus.rows(self.split)]
+
+    def audio(self, start: int, stop: int) -> Tensor:
+        """Rendered clips of 10 s."""
+        return torch.from_numpy(np.asarray(self._corpus.audio(self.split)[start:stop]))
+
+
+class AudioFolder(Source):
+    """Audio files with a table of captions (FACTS section 8: ``id<TAB>caption``).
+
+    Clips are mono means, cut or zero-padded to ``seconds``, with their peak at 0.95; an inaudible one is an error.
+
+    Args:
+        captions: TSV with the columns id and caption, with or without a header.
+        folder: of ``<id><suffix>`` files; null for a list of prompts without audio.
+        suffix: of the files.
+        sample_rate: Hz to resample to.
+        seconds: length of a clip.
+    """
+
+    def __init__(self, captions: str, folder: str | None = None, suffix: str = ".wav", sample_rate: int = 44_100, seconds: float = 10.0) -> None:
+        self.captions, self.folder, self.suffix = Path(captions), Path(folder) if folder else None, suffix
+        self.sample_rate, self.samples = sample_rate, round(seconds * sample_rate)
+        if not self.captions.is_file():
+            raise FileNotFoundError(f"captions {captions} does not exist: give a TSV with the columns id and caption")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Hash of the table, length and rate."""
+        from fluxlight.files import sha256
+
+        return {"captions": sha256(self.captions)[:16], "sample_rate": self.sample_rate, "samples": self.samples}
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Rows of the table."""
+        rows = []
+        for number, line in enumerate(self.captions.read_text(encoding="utf-8").splitlines(), 1):
+            cells = line.split("\t")
+            if number == 1 and cells[:2] == ["id", "caption"] or not line.strip():
+                continue
+            if len(cells) < 2:
+                raise ValueError(f"{self.captions} line {number} has no tab: each line is id<TAB>caption")
+            rows.append({"id": cells[0], "caption": cells[1]})
+        return rows
+
+    def audio(self, start: int, stop: int) -> Tensor:
+        """Clips read from files."""
+        return torch.stack([self._read(row["id"]) for row in self.rows[start:stop]])
+
+    def _read(self, id: str) -> Tensor:
+        import soundfile
+        import soxr
+
+        if self.folder is None:
+            raise ValueError("the source has captions only: give source.folder, or encode with --text_only true")
+        path = self.folder / f"{id}{self.suffix}"
+        try:
+            wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, OSError):
+            raise FileNotFoundError(f"audio {path} is missing or damaged: put it there or take its line out of {self.captions}") from None
+        mono = soxr.resample(wave.mean(axis=1), rate, self.sample_rate)[: self.samples]
+        peak = float(np.abs(mono).max(initial=0.0))
+        if not np.isfinite(peak) or peak < 1e-6:
+            raise ValueError(f"audio {path} is silent or not finite: take its line out of {self.captions}")
+        out = torch.zeros(self.samples)
+        out[: len(mono)] = torch.from_numpy(np.ascontiguousarray(mono)) * (0.95 / peak)
+        return out

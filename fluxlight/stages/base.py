@@ -1,0 +1,211 @@
+"""Stage: the mechanics every stage shares: model, initialisation, draws, optimiser, rendering. A stage adds its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from fluxlight import bundle, flow
+from fluxlight.backbone.base import Backbone
+from fluxlight.data.sft import SFTData
+from fluxlight.data.store import LatentStore
+from fluxlight.draws import generator
+from fluxlight.heads.base import Ports, ScoreHead
+from fluxlight.model import FluxModel
+from fluxlight.sample import Sampler
+from fluxlight.stages.schedule import Schedule
+from fluxlight.types import Batch, Condition, PromptBatch
+
+
+@dataclass
+class Draws:
+    """Random numbers of one training batch, all made on the CPU from one key.
+
+    Attributes:
+        noise: x0 ``(B, L, D)``.
+        posterior: standard normals for the latent posterior ``(B, L, D)``.
+        t: flow times ``(B,)``.
+        text_coin, score_coin: uniform in [0, 1) ``(B,)``; below the drop probability means dropped.
+    """
+
+    noise: Tensor
+    posterior: Tensor
+    t: Tensor
+    text_coin: Tensor
+    score_coin: Tensor
+
+
+class Stage(L.LightningModule):
+    """A training stage around a `FluxModel`.
+
+    Args:
+        backbone: velocity network.
+        head: score head, made from the backbone's ports; null is the text-only Row 0.
+        optimizer: made from the trainable parameters.
+        schedule: of the learning rate.
+        text_drop: probability of the empty text, tokens and CLAP together (FACTS section 7).
+        score_drop: probability of the null score, independent of the text (FACTS section 2).
+        seed: of all training draws; with equal seeds two stages see equal noise, times and coins at equal batches.
+        init_from: bundle whose weights are the start; null starts anew with the statistics of the store.
+        weights: which of its weights, "raw" (published) or "ema".
+        skip: name prefixes of the bundle that are not taken.
+        allow_new: name prefixes of this model that the bundle need not have.
+        sampler: how slice and candidates are rendered.
+        score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
+        render_every: epochs between two renderings of the slice in fit; 0 renders once, after the last update.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Callable[[Ports], ScoreHead] | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule = Schedule(),  # noqa: B008 (frozen)
+        text_drop: float = 0.1,
+        score_drop: float = 0.1,
+        seed: int = 0,
+        init_from: str | None = None,
+        weights: bundle.Which = "raw",
+        skip: list[str] | None = None,
+        allow_new: list[str] | None = None,
+        sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+        score_quantile: float | None = None,
+        render_every: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("text_drop", text_drop), ("score_drop", score_drop)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}: it is a probability, 0 to 1")
+        self.model = FluxModel(backbone, head)
+        self.optimizer, self.schedule = optimizer, schedule
+        self.text_drop, self.score_drop, self.seed = text_drop, score_drop, seed
+        self.sampler, self.score_quantile, self.render_every = sampler, score_quantile, render_every
+        self.init_from = init_from
+        if init_from:
+            bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Fit the model to its store before a checkpoint, if any, is loaded."""
+        self.adopt_store()
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, SFTData):
+            self._check_length(data)
+
+    def adopt_store(self) -> None:
+        """Check sizes against the data's store and, for a model that starts anew, take over what the store knows."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SFTData):
+            self._adopt(data.store)
+
+    def _adopt(self, store: LatentStore) -> None:
+        backbone = self.model.backbone
+        sizes = [("text_dim", "text_dim", backbone.text_dim), ("text_c_dim", "text_c_dim", backbone.text_c_dim),
+                 ("text_len", "text_seq_len", backbone.text_seq_len)]
+        if store.mean is not None:
+            sizes += [("latent_dim", "latent_dim", backbone.latent_dim), ("latent_len", "latent_seq_len", backbone.latent_seq_len)]
+        for key, setting, size in sizes:
+            if store.meta[key] != size:
+                raise ValueError(f"model.backbone.{setting} is {size}, store {store.folder} has {store.meta[key]}: make them equal")
+        if self.init_from is None:
+            if store.mean is not None:
+                self.model.set_latent_statistics(*store.statistics)
+            self.model.set_empty(*store.empty)
+            self.model.set_negative(*store.negative)
+        if self.score_quantile is not None and self.model.head is not None:
+            self.sampler = replace(self.sampler, score=store.score_quantile(self.score_quantile))
+
+    def _check_length(self, data: SFTData) -> None:
+        trainer = self.trainer
+        batches = trainer.max_steps * trainer.accumulate_grad_batches
+        epoch = min(data.batches_per_epoch, batches)
+        if trainer.max_steps > 0 and batches % epoch:
+            raise ValueError(
+                f"trainer.max_steps x accumulate_grad_batches is {batches}, no multiple of data.batches_per_epoch {epoch}: "
+                "the run would end between two checkpoints; change one of them"
+            )
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def draws(self, shape: tuple[int, int, int], batch_idx: int) -> Draws:
+        """The draws of batch ``batch_idx`` of the current epoch: a function of seed and place in the run alone."""
+        n = shape[0]
+        source = generator(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        draws = Draws(
+            noise=torch.randn(shape, generator=source),
+            posterior=torch.randn(shape, generator=source),
+            t=flow.sample_time(n, source),
+            text_coin=torch.rand(n, generator=source),
+            score_coin=torch.rand(n, generator=source),
+        )
+        return Draws(**{name: value.to(self.device) for name, value in vars(draws).items()})
+
+    def sample_losses(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> Tensor:
+        """Flow-matching loss of each clip ``(B,)`` under ``draws``, with ``model`` in place of the trained one if given."""
+        model = model or self.model
+        latent = batch.mean if batch.std is None else batch.mean + batch.std * draws.posterior
+        x1 = model.normalize(latent)
+        condition = model.drop_text(Condition(batch.text, batch.text_c), draws.text_coin >= self.text_drop)
+        score, keep = batch.score, draws.score_coin >= self.score_drop
+        if score is None and model.head is not None:
+            raise ValueError("the training data has no scores but the model has a head: encode with a reward, or set model.head to null")
+        if model.head is None:
+            score, keep = None, None  # type: ignore[assignment]
+        velocity = model.velocity(flow.interpolate(x1, draws.noise, draws.t), draws.t, condition, score, keep)
+        return flow.per_sample_loss(velocity, flow.target(x1, draws.noise))
+
+    def report(self, loss: Tensor, batch_size: int, **more: Tensor) -> Tensor:
+        """Log ``train/loss`` and what else is given; stop on a loss that is not finite. Returns the loss."""
+        if not bool(torch.isfinite(loss)):
+            raise ValueError(
+                f"train/loss is {loss.item()} at update {self.global_step}: lower the learning rate or look at the data; "
+                f"the last checkpoint in {self.trainer.default_root_dir} is kept"
+            )
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
+        self.log_dict({f"train/{k}": v for k, v in more.items()} | {"train/lr": rate}, batch_size=batch_size)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser over trainable parameters, its rate scheduled per update."""
+        optimizer = self.optimizer([p for p in self.model.parameters() if p.requires_grad])
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = LambdaLR(optimizer, lambda update: self.schedule.factor(update, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- rendering -----------------------------------------------------------------------------------------------
+
+    @property
+    def render_due(self) -> bool:
+        """True when this validation renders the slice."""
+        trainer = self.trainer
+        if trainer.state.fn != "fit":
+            return True
+        last = 0 < trainer.max_steps <= trainer.global_step or trainer.current_epoch + 1 == trainer.max_epochs
+        return last or (self.render_every > 0 and (trainer.current_epoch + 1) % self.render_every == 0)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Settings of rendering as plain values, for the rows that carry them."""
+        return asdict(self.sampler) | ({"score": None} if self.model.head is None else {})
+
+    def validation_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
+        """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due."""
+        return self.sampler.generate(self.model, batch) if self.render_due else None
+
+    def test_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
+        """Latents ``(B, L, D)`` of prompts, codec units."""
+        return self.sampler.generate(self.model, batch)
+
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
+        """Latents ``(B, L, D)`` of candidates, codec units."""
+        return self.sampler.generate(self.model, batch)
+

@@ -1,0 +1,20 @@
+"""ScoreCondSFT: flow matching under text and score; without a head, the text-only trunk and Row 0."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fluxlight.stages.base import Stage
+from fluxlight.types import Batch
+
+
+class ScoreCondSFT(Stage):
+    """Supervised flow matching: the mean of the clips' losses. Settings: see `Stage`.
+
+    Logs ``train/loss``, ``train/lr``.
+    """
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean flow-matching loss of a batch."""
+        losses = self.sample_losses(batch, self.draws(tuple(batch.mean.shape), batch_idx))
+        return self.report(losses.mean(), len(losses))
