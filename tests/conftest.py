@@ -28,4 +28,5 @@ def golden(shared: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    # tensors of tests are small: a second thread waits more than it works, five times slower on a busy machine
+    torch.set_num_threads(1)

@@ -106,7 +106,7 @@ def test_joint_guidance_is_its_formula_under_every_schedule(model: FluxModel) ->
             expected = w * real + (1 - w) * model.velocity(x, t, model.negative_condition(3))
             for joined in (False, True):
                 guided = JointGuidance(model, condition, 2.0, 4.0, schedule=schedule, joined=joined)
-                torch.testing.assert_close(guided(x, t), expected, atol=2e-5, rtol=0)
+                torch.testing.assert_close(guided(x, t), expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -131,9 +131,9 @@ def test_separate_weights(model: FluxModel) -> None:
     expected = negative + 3 * (text - negative) + 5 * (both - text)
     for joined in (False, True):
         guided = SeparateGuidance(model, condition, scores, weight=3.0, score_weight=5.0, joined=joined)
-        torch.testing.assert_close(guided(x, t), expected, atol=5e-5, rtol=0)
+        torch.testing.assert_close(guided(x, t), expected, atol=1e-4, rtol=0)
     equal = SeparateGuidance(model, condition, scores, weight=4.0, score_weight=4.0)
-    torch.testing.assert_close(equal(x, t), JointGuidance(model, condition, scores, 4.0)(x, t), atol=2e-5, rtol=0)
+    torch.testing.assert_close(equal(x, t), JointGuidance(model, condition, scores, 4.0)(x, t), atol=1e-4, rtol=0)
 
 
 def test_crossover_and_average_are_wrappers() -> None:
@@ -243,6 +243,6 @@ def test_sampler_on_a_command_line() -> None:
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--sampler", type=Sampler, default=Sampler())
-    arguments = ["--sampler.steps=10", "--sampler.score=null", "--sampler.schedule=interval", "--sampler.interval=[0.2,0.8]"]
-    made = parser.instantiate_classes(parser.parse_args(arguments)).sampler
+    settings = ("steps=10", "score=null", "schedule=interval", "interval=[0.2,0.8]")
+    made = parser.instantiate_classes(parser.parse_args([f"--sampler.{s}" for s in settings])).sampler
     assert made == Sampler(steps=10, score=None, schedule="interval", interval=(0.2, 0.8))

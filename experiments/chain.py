@@ -1,0 +1,94 @@
+"""The whole chain with one command: ``python -m experiments.chain`` (2 CPU cores, about 25 minutes, no network).
+
+It renders a corpus, trains rows 0 to 4 of the decomposition, renders the slice with each and leaves ``table.md``,
+``table.json``, ``plots`` and ``index.html`` in the run folder. Every step prints the line a user would type. Stop it at
+any time: the same command goes on where it stopped, and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.decomposition import ROOT, Decomposition, read_numbers
+from experiments.run_folder import RunFolder
+from experiments.steps import Step, StepFailed, clock, run_steps
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the chain."""
+    p = argparse.ArgumentParser(prog="python -m experiments.chain", description=__doc__.split("\n")[0])
+    p.add_argument("--scale", default="tiny", help="debug, tiny (default), laptop, small, full, or a YAML like configs/chain/*.yaml")
+    p.add_argument("--out", type=Path, help="run folder (default: runs/<scale>)")
+    p.add_argument("--cache", type=Path, help="cache folder of corpus and embeddings (default: FLUXLIGHT_CACHE or ~/.cache/fluxlight)")
+    p.add_argument("--seed", type=int, default=42, help="seed of all training, and noise seed of the slice's first prompt (42)")
+    p.add_argument("--jobs", type=int, default=2, help="processes that render and judge, and threads of torch (2)")
+    return p
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run what is missing of the chain; 0 when all is there, 2 after an error, 130 after Ctrl-C."""
+    given = parser().parse_args(args)
+    again = " ".join(["python -m experiments.chain", *(sys.argv[1:] if args is None else args)])
+    begin = time.monotonic()
+    try:
+        numbers = read_numbers(given.scale)
+        out = (given.out or Path("runs") / Path(given.scale).stem).resolve()
+        if given.cache:
+            os.environ["FLUXLIGHT_CACHE"] = str(given.cache.resolve())
+        threads(given.jobs)
+        run = RunFolder(out)
+        steps = Decomposition(run.path, numbers, ROOT / numbers["overlay"], given.seed, given.seed, given.jobs).steps()
+        say(f"chain {given.scale}: {len(steps)} steps -> {out}")
+        found = run_steps(run, steps, say)
+        say(summary(run, steps))
+        fresh = sum(state != "done" for state in found.values())
+        say(f"[{clock(time.monotonic() - begin)}] {fresh} steps done now, {len(found) - fresh} before. Read {out / 'table.md'},"
+            f" listen to {out / 'index.html'}")
+        return 0
+    except KeyboardInterrupt:
+        say(f"interrupted after {clock(time.monotonic() - begin)}; what is done is kept, go on with: {again}")
+        return 130
+    except StepFailed as error:
+        say(f"chain: {error}; what is done is kept, go on with: {again}")
+        return 2
+    except Exception as error:
+        if os.environ.get("FLUXLIGHT_DEBUG"):
+            raise
+        from fluxlight.cli import one_line
+
+        say(f"chain: {one_line(error)}; what is done is kept, go on with: {again}")
+        return 2
+
+
+def threads(jobs: int) -> None:
+    """Set torch's threads once, for every step: bit-identical repeats need the same number each time."""
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}: at least 1 is needed")
+    import torch
+
+    torch.set_num_threads(jobs)
+
+
+def say(line: str) -> None:
+    """One line on standard output, at once."""
+    print(line, flush=True)
+
+
+def summary(run: RunFolder, steps: Sequence[Step]) -> str:
+    """How long every step took and how many files it left."""
+    lines = ["", f"{'step':<14}{'time':>9}{'files':>8}"]
+    total = 0.0
+    for step in steps:
+        seconds = run.seconds(step.name) or 0.0
+        total += seconds
+        lines.append(f"{step.name:<14}{clock(seconds):>9}{len(run.read(step.name)['outputs']):>8}")
+    return "\n".join([*lines, f"{'together':<14}{clock(total):>9}", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

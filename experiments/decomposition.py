@@ -1,0 +1,208 @@
+"""The decomposition table as steps: which command lines make rows 0 to 4, their floors and the score sweep.
+
+::
+
+    corpus -> stores -> trunk -+-> row0                    text only
+                               +-> row1 -> experts -> row2 -> row3 -> pairs -> row4
+                                    |      predict    mixture,  the same    predict   CRPO
+                                    |      score      polish    weights     score
+                                    +-> sweep          select   in v2       select
+
+Rows share prompts, noise, guidance and post-processing; what a fit renders at its end is what the table measures.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.steps import Command, Step
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Where ``configs`` lies."""
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Builds the steps of one scale.
+
+    Attributes:
+        out: run folder.
+        numbers: the chain file of the scale (``configs/chain``).
+        overlay: the scale overlay of the stages.
+        seed: seed of initialisation, order of rows and training draws of every stage.
+        slice_seed: noise seed of prompt 0 of the slice.
+        jobs: processes that render the corpus and judge the clips.
+    """
+
+
+    out: Path
+    numbers: dict[str, Any]
+    overlay: Path
+    seed: int = 42
+    slice_seed: int = 42
+    jobs: int = 2
+
+    @property
+    def judging(self) -> str:
+        """Processes that judge: one costs about ten seconds of imports, too much for a handful of clips."""
+        return str(self.jobs if self.numbers["corpus"]["slice"] >= 50 else 1)
+
+    def at(self, *parts: str) -> str:
+        """A path below the run folder."""
+        return str(self.out.joinpath(*parts))
+
+    def steps(self) -> list[Step]:
+        """All steps, in the order in which they are run."""
+        start = ["trunk"] if self.numbers["trunk"] else []
+        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", needs=("stores",))] if start else []
+        branch = "trunk" if start else ""
+        return [
+            self.corpus(),
+            self.stores(),
+            *trunk,
+            self.fit("row0", "row0_baseline", "Row 0, text only", branch, needs=("stores", *start)),
+            self.fit("row1", "score_cond_sft", "Row 1, score-conditioned SFT (v1)", branch, needs=("stores", *start)),
+            self.candidates("experts", "score_cond_sft", "row1"),
+            self.fit("mixture", "expert_iter", "Row 2, first part: experts mixed into the corpus", "row1",
+                     ("row1", "experts"), self.chosen("experts"), render=False),  # fmt: skip
+            self.fit("row2", "expert_polish", "Row 2, second part: the experts alone", "mixture",
+                     ("mixture", "experts"), self.chosen("experts")),  # fmt: skip
+            self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
+            self.candidates("pairs", "cross_load", "row3"),
+            self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
+            self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
+            self.noise(),
+            *self.sweep(),
+            self.evaluate(),
+            self.report(),
+        ]
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    def corpus(self) -> Step:
+        """Render the corpus into the cache folder and note what it holds."""
+        sizes = [word for split, n in self.numbers["corpus"].items() for word in (f"--{split}", str(n))]
+        command = Command("fluxlight", ("corpus", *sizes, "--jobs", str(self.jobs), "--out", self.at("corpus.json")))
+        return Step("corpus", "render the captioned corpus", (command,), ("corpus.json",), folders=())
+
+    def stores(self) -> Step:
+        """Encode training set and slice; freeze the reference under the judge."""
+        sizes = self.numbers["corpus"]
+        train = ("encode", "--split", "train", "--clips", str(sizes["train"]), "--out", self.at("store"))
+        prompts = ("encode", "--split", "slice", "--clips", str(sizes["slice"]), "--text_only", "true", "--out", self.at("slice"))
+        reference = ("--clips", str(sizes["reference"]), "--jobs", str(self.jobs), "--out", self.at("reference.safetensors"))
+        commands = (Command("fluxlight", train), Command("fluxlight", prompts), Command("experiments.reference", reference))
+        outputs = ("store/*", "slice/*", "reference.safetensors")
+        return Step("stores", "latents, texts, rewards; reference", commands, outputs, ("corpus",), ("store", "slice"))
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def stage(self, recipe: str, folder: str, init: str = "") -> list[str]:
+        """Arguments shared by every call of a stage: recipe, overlay, data, seeds, folders."""
+        words = ["--config", shown(ROOT / "configs" / "stages" / f"{recipe}.yaml"), "--config", shown(self.overlay)]
+        words += ["--seed_everything", str(self.seed), "--data.store", self.at("store"), "--data.slice", self.at("slice")]
+        words += ["--data.slice_seed", str(self.slice_seed), "--data.reference", self.at("reference.safetensors")]
+        words += ["--trainer.default_root_dir", self.at(folder)]
+        return words + (["--model.init_from", self.at(init, "bundle")] if init else [])
+
+    def fit(self, name: str, recipe: str, title: str, init: str = "", needs: tuple[str, ...] = (),
+            more: tuple[str, ...] = (), render: bool = True) -> Step:  # fmt: skip
+        """Train a stage; its last validation renders the row."""
+        words = [*self.stage(recipe, name, init), *more]
+        words += [] if render else ["--trainer.limit_val_batches", "0"]
+        command = Command("fluxlight", ("fit", *words, "--ckpt_path", "last"))
+        outputs = (f"{name}/bundle/*", *((f"{name}/slice/**/*",) if render else ()))
+        return Step(name, title, (command,), outputs, needs)
+
+    def validate(self, name: str, recipe: str, title: str, init: str, needs: tuple[str, ...], *more: str) -> Step:
+        """Render a model as it is."""
+        command = Command("fluxlight", ("validate", *self.stage(recipe, name, init), *more))
+        return Step(name, title, (command,), (f"{name}/bundle/*", f"{name}/slice/**/*"), needs)
+
+    def candidates(self, kind: str, recipe: str, row: str) -> Step:
+        """Draw candidates of ``row`` for training captions, score them, select."""
+        numbers = self.numbers[kind]
+        words = [*self.stage(recipe, kind, row), "--model.score_quantile", str(numbers["score_quantile"])]
+        for key in ("prompts", "per_prompt", "seed"):
+            words += [f"--data.candidates.{key}", str(numbers[key])]
+        folder = ("--candidates", self.at(kind))
+        choice = ("--top", str(numbers["top"])) if kind == "experts" else ()
+        commands = (
+            Command("fluxlight", ("predict", *words)),
+            Command("fluxlight", ("score", *folder)),
+            Command("fluxlight", ("select", kind, *folder, "--slice", self.at("slice"), *choice)),
+        )
+        outputs = tuple(f"{kind}/{name}" for name in ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*"))
+        return Step(kind, f"candidates of {row}: predict, score, select {kind}", commands, outputs, (row, "stores"))
+
+    def chosen(self, kind: str) -> tuple[str, ...]:
+        """Where a stage finds its selection."""
+        return (f"--data.{kind}", self.at(kind, f"{kind}.jsonl"))
+
+    # -- table ---------------------------------------------------------------------------------------------------
+
+    def noise(self) -> Step:
+        """White noise in place of music."""
+        words = ("--prompts", self.at("slice"), "--seed", str(self.slice_seed), "--out", self.at("noise"))
+        return Step("noise", "floor: white noise", (Command("experiments.white_noise", words),), ("noise/*",), ("stores",))
+
+    def sweep(self) -> list[Step]:
+        """Render Row 1 at several scores, then fit the slope of the rewards."""
+        points, prompts = self.numbers["sweep"]["points"], self.numbers["sweep"]["prompts"]
+        quantiles = [0.01 + 0.98 * k / (points - 1) for k in range(points)]
+        renders = [
+            self.validate(f"sweep/q{q:.2f}", "score_cond_sft", f"Row 1 asked for the {q:.2f} quantile of the scores", "row1",
+                          ("row1",), "--model.score_quantile", f"{q:.4g}", "--data.slice_clips", str(prompts))
+            for q in quantiles
+        ]  # fmt: skip
+        folders = [self.at(step.name, "slice") for step in renders]
+        words = ("--prompts", self.at("slice"), "--out", self.at("sweep.json"), "--jobs", self.judging, *folders)
+        needs = tuple(step.name for step in renders)
+        slope = Command("experiments.score_sweep", words)
+        return [*renders, Step("slope", "does the reward rise with the score?", (slope,), ("sweep.json",), needs, ())]
+
+    def rows(self) -> dict[str, str]:
+        """Rows of the table -> folders of clips."""
+        names = {"white noise": "noise", "untrained": "untrained/slice"}
+        titles = ("0 baseline", "1 score-cond. SFT", "2 expert iteration", "3 cross-load v2", "4 CRPO")
+        return names | {title: f"row{k}/slice" for k, title in enumerate(titles)}
+
+    def evaluate(self) -> Step:
+        """The table, its plots and the listening page."""
+        words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
+        words += ["--prompts", self.at("slice"), "--reference", self.at("reference.safetensors"), "--out", str(self.out)]
+        words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging]
+        outputs = ("table.json", "scores.json", "index.html", "plots/*")
+        needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)))
+        command = Command("fluxlight", ("evaluate", *words))
+        return Step("evaluate", "judge all rows, table, plots, listening page", (command,), outputs, needs, ("plots", "spectrograms"))
+
+    def report(self) -> Step:
+        """Put table, sweep, published numbers and provenance on one page."""
+        command = Command("experiments.report", ("--run", str(self.out)))
+        return Step("report", "one page with everything", (command,), ("table.md", "provenance.json"), ("evaluate", "slope"), ())
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    short = os.path.relpath(path)
+    return str(path) if short.startswith("..") else short
+
+
+def read_numbers(scale: str) -> dict[str, Any]:
+    """The chain file of a scale, by its name or as a path of its own."""
+    folder = ROOT / "configs" / "chain"
+    path = Path(scale) if scale.endswith((".yaml", ".yml")) else folder / f"{scale}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ValueError(f"scale {scale!r} is unknown: choose one of {known}, or give a YAML file like those in configs/chain")
+    numbers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    wanted = {"overlay", "corpus", "trunk", "experts", "pairs", "sweep", "resamples"}
+    if not isinstance(numbers, dict) or wanted - set(numbers):
+        raise ValueError(f"{path} lacks {', '.join(sorted(wanted - set(numbers or ())))}: start from configs/chain/debug.yaml")
+    return numbers

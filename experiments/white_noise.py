@@ -1,0 +1,38 @@
+"""White noise for every prompt: a floor that any music must beat. ``python -m experiments.white_noise``"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fluxlight.files import atomic_path
+from fluxlight.metrics.clips import read_prompts
+from fluxlight.postprocess import Loudness
+from fluxlight.types import Clip
+
+SAMPLE_RATE, SAMPLES = 44_100, 441_000
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Write ``<out>/<id>.wav``: clip i is Gaussian noise of seed + i under the delivery rule."""
+    import soundfile
+
+    parser = argparse.ArgumentParser(prog="experiments.white_noise", description=__doc__)
+    parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the first prompt")
+    parser.add_argument("--out", type=Path, required=True, help="folder of clips")
+    given = parser.parse_args(args)
+    for position, prompt in enumerate(read_prompts(given.prompts)):
+        noise = torch.randn(SAMPLES, generator=torch.Generator().manual_seed(given.seed + position))
+        clip = Loudness()(Clip(prompt.id, 0.1 * noise, SAMPLE_RATE))
+        with atomic_path(given.out / f"{prompt.id}.wav") as temporary:
+            soundfile.write(temporary, np.clip(clip.audio.numpy(), -1, 1), SAMPLE_RATE, subtype="PCM_16")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,8 @@
+"""Rewards: what a listener would prefer, as a number. TuneJury's head, and two embedded rewards without download."""
+
+from fluxlight.rewards.base import Reward
+from fluxlight.rewards.descriptors import SignalDescriptors
+from fluxlight.rewards.embedded import EmbeddedReward, RewardA, RewardB
+from fluxlight.rewards.tunejury import TuneJury
+
+__all__ = ["EmbeddedReward", "Reward", "RewardA", "RewardB", "SignalDescriptors", "TuneJury"]

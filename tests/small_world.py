@@ -1,0 +1,124 @@
+"""A world in miniature for tests of stages, data and callbacks: codec, judges, store and a config, made in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from fluxlight.codec import Codec
+from fluxlight.data.writer import LatentStoreWriter
+from fluxlight.encoders import TextAudioModel
+from fluxlight.rewards import Reward
+
+L, D, T, E, C = 12, 4, 6, 8, 5
+
+
+class SmallCodec(Codec):
+    """A linear codec over one second at 8 kHz."""
+
+    sample_rate, latent_dim, latent_len, clip_samples, identity = 8000, D, L, 8000, "small-codec"
+
+    def decode(self, latent: Tensor) -> Tensor:
+        self.check_latent(latent)
+        basis = torch.randn(L * D, self.clip_samples, generator=torch.Generator().manual_seed(1))
+        return torch.tanh(latent.flatten(1) @ basis / 40)
+
+    def encode(self, audio: Tensor) -> tuple[Tensor, Tensor | None]:
+        audio = self.fit_length(audio)
+        basis = torch.randn(self.clip_samples, L * D, generator=torch.Generator().manual_seed(2))
+        return (audio @ basis / 20).reshape(-1, L, D), None
+
+
+class SmallJudge(TextAudioModel):
+    """A joint model that counts how often it is asked."""
+
+    name, dim = "small-judge", 3
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.identity, self.calls = "small-judge-1", 0
+
+    def embed_audio(self, audio: Any, sample_rate: int) -> Tensor:
+        self.calls += 1
+        audio = torch.as_tensor(audio)
+        stats = torch.stack([audio.std(1), audio.abs().max(1).values, (audio.diff(dim=1) ** 2).mean(1)], dim=1)
+        return torch.nn.functional.normalize(stats, dim=1)
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        rows = [[len(t), t.count("a") + 1, t.count(" ") + 1] for t in texts]
+        return torch.nn.functional.normalize(torch.tensor(rows, dtype=torch.float32), dim=1)
+
+
+class SmallReward(Reward):
+    """Louder is better."""
+
+    identity = "small-reward"
+
+    def score(self, audio: Tensor, sample_rate: int, prompts: Sequence[str]) -> Tensor:
+        return audio.std(1)
+
+
+def features(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Token features ``(n, E)`` and global feature ``(C,)`` of a text, from its letters."""
+    words = text.split() or ["-"]
+    draw = [np.random.default_rng(sum(map(ord, word))).normal(size=E) for word in words[:T]]
+    return np.array(draw, dtype=np.float32), np.random.default_rng(sum(map(ord, text))).normal(size=C).astype(np.float32)
+
+
+def make_store(folder: Path, n: int = 24, latents: bool = True, std: bool = True, prefix: str = "train", score: bool = True) -> Path:
+    """A store of ``n`` clips in shards of 8."""
+    writer = LatentStoreWriter(folder, {"n": n})
+    rng = np.random.default_rng(n)
+    captions = [f"{prefix} tune number {i} with a {'banjo' if i % 2 else 'flute'}" for i in range(n)]
+    for number, start in enumerate(range(0, n, 8)):
+        part = [features(c) for c in captions[start : start + 8]]
+        size = len(part)
+        mean = rng.normal(size=(size, L, D)) * 2 + 1
+        writer.write(number, [tokens for tokens, _ in part], np.stack([c for _, c in part]), mean if latents else None,
+                     np.full((size, L, D), 0.1) if latents and std else None, rng.normal(size=size) if latents and score else None)
+    special = [features(""), features("noise and hum")]
+    rows = [{"id": f"{prefix}-{i:03d}", "caption": c} for i, c in enumerate(captions)]
+    writer.finish(rows, -(-n // 8), ([t for t, _ in special], np.stack([c for _, c in special])), T,
+                  {"codec": "small-codec", "text": "letters", "clap": "letters"} if latents else {"text": "letters", "clap": "letters"})
+    return folder
+
+
+def overlay(folder: Path) -> Path:
+    """A config overlay that puts any shipped stage config into this world."""
+    config: dict[str, Any] = {
+        "plan": {name: {"updates": 8, "batch": 4, "accumulate": 1, "warmup": 2, "epoch": 2, "lr": 1e-2}
+                 for name in ("trunk", "sft", "expert_iter", "expert_polish", "crpo")},
+        "model": {"init_args": {
+            "backbone": {"init_args": {"latent_dim": D, "latent_seq_len": L, "text_dim": E, "text_seq_len": T, "text_c_dim": C,
+                                       "hidden_dim": 16, "num_heads": 2, "depth": 2, "fused_depth": 1, "ffn_multiple": 8}},
+            "sampler": {"steps": 2}}},
+        "data": {"init_args": {"store": str(folder / "store"), "slice": str(folder / "slice"), "slice_batch_size": 3,
+                               "candidates": {"prompts": 4, "per_prompt": 3, "batch_size": 5}}},
+        "trainer": {
+            "accelerator": "cpu", "log_every_n_steps": 1,
+            "callbacks": [
+                {"class_path": "callbacks.RenderSlice", "init_args": {"codec": {"class_path": "small_world.SmallCodec"}}},
+                {"class_path": "callbacks.CLAPCallback", "init_args": {"embedder": {"class_path": "small_world.SmallJudge"}}},
+                {"class_path": "callbacks.RewardCallback", "init_args": {"reward": {"class_path": "small_world.SmallReward"}}},
+                {"class_path": "callbacks.CandidateWriter", "init_args": {"codec": {"class_path": "small_world.SmallCodec"}}},
+                {"class_path": "callbacks.BundleWriter"}, {"class_path": "callbacks.LastCheckpoint"},
+                {"class_path": "callbacks.UpdatesBar"},
+            ],
+        },
+    }  # fmt: skip
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def make_world(folder: Path) -> Path:
+    """Store, slice and overlay; returns the overlay's path."""
+    make_store(folder / "store")
+    make_store(folder / "slice", n=7, latents=False, prefix="slice")
+    return overlay(folder)

@@ -1,0 +1,214 @@
+"""The chain: a step is done once, goes on after a kill and is made again when its inputs change; the plan holds together."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from experiments import chain
+from experiments.decomposition import ROOT, Decomposition, read_numbers
+from experiments.run_folder import RunFolder
+from experiments.steps import Command, Step, StepFailed, clock, run_steps
+
+from fluxlight.files import read_json
+
+SCALES = ("debug", "tiny", "laptop", "small", "full")
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A program whose main copies its second argument into the file of the first and counts its calls."""
+    module = ModuleType("test_program")
+    module.calls = []  # type: ignore[attr-defined]
+
+    def main(args: list[str]) -> int:
+        module.calls.append(args)  # type: ignore[attr-defined]
+        if args[1] == "fail":
+            return 3
+        if args[1] == "stop":
+            raise KeyboardInterrupt
+        path = Path(args[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(args[1])
+        return 0
+
+    module.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "test_program", module)
+    return module
+
+
+def two_steps(out: Path, first: str = "a", second: str = "b") -> list[Step]:
+    def step(name: str, word: str, needs: tuple[str, ...] = ()) -> Step:
+        return Step(name, "writes a word", (Command("test_program", (str(out / name / "x.txt"), word)),), (f"{name}/*.txt",), needs)
+
+    return [step("one", first), step("two", second, ("one",))]
+
+
+def test_a_second_call_does_nothing_and_a_changed_input_only_what_follows(tmp_path: Path, program: ModuleType):
+    run, lines = RunFolder(tmp_path), []
+    assert run_steps(run, two_steps(tmp_path), lines.append) == {"one": "fresh", "two": "fresh"}
+    assert [line for line in lines if "python -m test_program" in line]  # what a user would type is printed
+    assert run_steps(run, two_steps(tmp_path), lines.append) == {"one": "done", "two": "done"}
+    assert len(program.calls) == 2
+    # another second step: the first stays
+    (tmp_path / "two" / "left.log").write_text("of the old settings")
+    assert run_steps(run, two_steps(tmp_path, second="c"), lines.append) == {"one": "done", "two": "changed"}
+    assert not (tmp_path / "two" / "left.log").exists()
+    # another first step: the second is made from its result, so it follows
+    assert run_steps(run, two_steps(tmp_path, "z", "c"), lines.append) == {"one": "changed", "two": "changed"}
+    # a file that was touched afterwards is made again
+    (tmp_path / "two" / "x.txt").write_text("edited")
+    assert run_steps(run, two_steps(tmp_path, "z", "c"), lines.append) == {"one": "done", "two": "damaged"}
+    assert (tmp_path / "two" / "x.txt").read_text() == "c"
+
+
+def test_a_step_that_was_begun_keeps_its_files(tmp_path: Path, program: ModuleType):
+    run, steps = RunFolder(tmp_path), two_steps(tmp_path)
+    run_steps(run, steps[:1], print)
+    run.start("two", steps[1].inputs(run), ["two"], wipe=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "last.ckpt").write_text("half way")
+    assert run_steps(run, steps, print) == {"one": "done", "two": "resume"}
+    assert (tmp_path / "two" / "last.ckpt").exists()
+
+
+def test_a_folder_may_be_moved(tmp_path: Path, program: ModuleType):
+    run_steps(RunFolder(tmp_path / "a"), two_steps(tmp_path / "a"), print)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert set(run_steps(RunFolder(tmp_path / "b"), two_steps(tmp_path / "b"), print).values()) == {"done"}
+
+
+def test_failures_and_missing_outputs_are_not_done(tmp_path: Path, program: ModuleType):
+    run = RunFolder(tmp_path)
+    with pytest.raises(StepFailed, match="test_program .* ended with 3"):
+        run_steps(run, two_steps(tmp_path, "fail"), print)
+    steps = [Step("one", "", (), ("one/nothing",))]
+    with pytest.raises(FileNotFoundError, match="one ended without"):
+        run_steps(run, steps, print)
+    assert run.read("one")["state"] == "started"
+
+
+@pytest.mark.parametrize(("word", "code", "said"), [("stop", 130, "interrupted"), ("fail", 2, "ended with 3")])
+def test_an_end_before_the_end_is_one_line_that_tells_how_to_go_on(
+    tmp_path: Path, program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str, code: int, said: str
+):
+    monkeypatch.setattr(Decomposition, "steps", lambda self: two_steps(self.out, word))
+    assert chain.main(["--scale", "debug", "--out", str(tmp_path)]) == code
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert said in last and f"go on with: python -m experiments.chain --scale debug --out {tmp_path}" in last
+
+
+def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert chain.main(["--scale", "huge"]) == 2
+    assert "choose one of debug, full, laptop, small, tiny" in capsys.readouterr().out
+    (tmp_path / "mine.yaml").write_text("overlay: x\n")
+    assert chain.main(["--scale", str(tmp_path / "mine.yaml")]) == 2
+    assert "lacks corpus" in capsys.readouterr().out
+
+
+def test_clock():
+    assert (clock(59.9), clock(61), clock(3661)) == ("00:59", "01:01", "1:01:01")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_has_a_plan_whose_needs_come_first(scale: str, tmp_path: Path):
+    numbers = read_numbers(scale)
+    assert (ROOT / numbers["overlay"]).is_file()
+    seen: set[str] = set()
+    for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps():
+        assert set(step.needs) <= seen, f"{step.name} needs {set(step.needs) - seen} before it is there"
+        assert step.name not in seen and step.outputs
+        seen.add(step.name)
+    assert {f"row{k}" for k in range(5)} <= seen
+
+
+def test_the_chain_file_has_a_comment_on_every_key():
+    for scale in SCALES:
+        lines = (ROOT / "configs" / "chain" / f"{scale}.yaml").read_text().splitlines()
+        bare = [line for before, line in zip(lines, lines[1:], strict=False)
+                if line.split("#")[0].strip() and not before.strip().startswith("#") and line.split(":")[0].strip() not in
+                ("train", "reference", "slice")]  # one comment for all splits
+        assert not bare, f"{scale}: {bare}"
+
+
+def test_rows_differ_in_nothing_but_what_they_are_about(tmp_path: Path):
+    steps = {s.name: s for s in Decomposition(tmp_path, read_numbers("tiny"), ROOT / "configs/scales/tiny.yaml").steps()}
+    words = {name: set(steps[name].commands[-1].args) for name in ("row0", "row1")}
+    mine = {str(tmp_path / name) for name in words} | {"configs/stages/row0_baseline.yaml", "configs/stages/score_cond_sft.yaml"}
+    assert {Path(word).name for word in words["row0"] ^ words["row1"]} == {Path(word).name for word in mine}
+    # candidates for training never come from the slice, and the selection is told which ids those are
+    for kind in ("experts", "pairs"):
+        select = steps[kind].commands[-1].args
+        assert select[select.index("--slice") + 1] == str(tmp_path / "slice")
+
+
+# -- the real chain ----------------------------------------------------------------------------------------------
+
+SMALLEST = {
+    "corpus": {"train": 12, "reference": 8, "slice": 4},
+    "experts": {"prompts": 3, "per_prompt": 2, "seed": 100000, "score_quantile": 0.9, "top": 0.5},
+    "pairs": {"prompts": 3, "per_prompt": 2, "seed": 200000, "score_quantile": 0.99},
+    "sweep": {"points": 2, "prompts": 2},
+    "resamples": 20,
+}
+
+
+def start(scale: Path, out: Path, cache: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "experiments.chain", "--scale", str(scale), "--out", str(out), "--cache", str(cache), "--jobs", "1"]
+    log = (out.parent / f"{out.name}.log").open("ab")
+    # its own session: a kill must not reach pytest, and must reach what the chain has started
+    return subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def finish(process: subprocess.Popen[bytes], log: Path) -> None:
+    code = process.wait(timeout=1800)
+    assert code == 0, f"chain ended with {code}:\n{log.read_text()[-3000:]}"
+
+
+def outputs(out: Path) -> dict[str, str]:
+    """Hashes of everything the chain vouches for; the report carries the git revision, which may move meanwhile."""
+    markers = [read_json(path) for path in sorted((out / "steps").rglob("*.json")) if path.stem != "report"]
+    return {name: digest for marker in markers for name, digest in marker["outputs"].items()}
+
+
+def test_three_kills_at_random_points_and_the_same_command_give_the_same_files(tmp_path: Path):
+    numbers = {**read_numbers("debug"), **SMALLEST}
+    scale = tmp_path / "smallest.yaml"
+    scale.write_text(yaml.safe_dump(numbers))
+    cache, calm, killed = tmp_path / "cache", tmp_path / "calm", tmp_path / "killed"
+    finish(start(scale, calm, cache), tmp_path / "calm.log")
+
+    draw = random.Random(20)
+    steps = [step.name for step in Decomposition(killed, numbers, ROOT / numbers["overlay"]).steps()]
+    hits = 0
+    for name in sorted(draw.sample(steps[1:], 3), key=steps.index):
+        process = start(scale, killed, cache)
+        marker = killed / "steps" / f"{name}.json"
+        while process.poll() is None and not marker.exists():
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 2))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            hits += 1
+        process.wait()
+    assert hits, "the chain was faster than every kill: nothing was tested"
+    finish(start(scale, killed, cache), tmp_path / "killed.log")
+
+    a, b = outputs(calm), outputs(killed)
+    assert {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)} == set()
+    kinds = {Path(name).name for name in a}
+    assert {"weights.safetensors", "table.json", "experts.jsonl", "pairs.jsonl"} <= kinds
+    assert sum(name.endswith(".wav") for name in a) >= 7 * 4
+    # a second call finds everything done
+    again = subprocess.run(shlex.split(f"{sys.executable} -m experiments.chain --scale {scale} --out {killed} --cache {cache} --jobs 1"),
+                           cwd=ROOT, capture_output=True, text=True)  # fmt: skip
+    assert again.returncode == 0 and "0 steps done now" in again.stdout
