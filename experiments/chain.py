@@ -22,11 +22,16 @@ from experiments.steps import Step, StepFailed, clock, run_steps
 def parser() -> argparse.ArgumentParser:
     """The arguments of the chain."""
     p = argparse.ArgumentParser(prog="python -m experiments.chain", description=__doc__.split("\n")[0])
-    p.add_argument("--scale", default="tiny", help="debug, tiny (default), laptop, small, full, or a YAML like configs/chain/*.yaml")
-    p.add_argument("--out", type=Path, help="run folder (default: runs/<scale>)")
-    p.add_argument("--cache", type=Path, help="cache folder of corpus and embeddings (default: FLUXLIGHT_CACHE or ~/.cache/fluxlight)")
-    p.add_argument("--seed", type=int, default=42, help="seed of all training, and noise seed of the slice's first prompt (42)")
-    p.add_argument("--jobs", type=int, default=2, help="processes that render and judge, and threads of torch (2)")
+    add = p.add_argument
+    add(
+        "--scale",
+        default="tiny",
+        help="debug, tiny (default), laptop, small, full, or a YAML like those in configs/chain",
+    )
+    add("--out", type=Path, help="run folder (default: runs/<scale>)")
+    add("--cache", type=Path, help="folder of corpus and embeddings (default: FLUXLIGHT_CACHE or ~/.cache/fluxlight)")
+    add("--seed", type=int, default=42, help="seed of all training, and noise seed of the slice's first prompt (42)")
+    add("--jobs", type=int, default=2, help="processes that render and judge, and threads of torch (2)")
     return p
 
 
@@ -47,8 +52,8 @@ def main(args: Sequence[str] | None = None) -> int:
         found = run_steps(run, steps, say)
         say(summary(run, steps))
         fresh = sum(state != "done" for state in found.values())
-        say(f"[{clock(time.monotonic() - begin)}] {fresh} steps done now, {len(found) - fresh} before. Read {out / 'table.md'},"
-            f" listen to {out / 'index.html'}")
+        say(f"[{clock(time.monotonic() - begin)}] {fresh} steps done now, {len(found) - fresh} before")
+        say(f"read {out / 'table.md'}, listen to {out / 'index.html'}")
         return 0
     except KeyboardInterrupt:
         say(f"interrupted after {clock(time.monotonic() - begin)}; what is done is kept, go on with: {again}")

@@ -39,7 +39,6 @@ class Decomposition:
         jobs: processes that render the corpus and judge the clips.
     """
 
-
     out: Path
     numbers: dict[str, Any]
     overlay: Path
@@ -59,19 +58,32 @@ class Decomposition:
     def steps(self) -> list[Step]:
         """All steps, in the order in which they are run."""
         start = ["trunk"] if self.numbers["trunk"] else []
-        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", needs=("stores",))] if start else []
+        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", needs=("stores",), render=False)]
         branch = "trunk" if start else ""
         return [
             self.corpus(),
             self.stores(),
-            *trunk,
+            *(trunk if start else []),
             self.fit("row0", "row0_baseline", "Row 0, text only", branch, needs=("stores", *start)),
             self.fit("row1", "score_cond_sft", "Row 1, score-conditioned SFT (v1)", branch, needs=("stores", *start)),
             self.candidates("experts", "score_cond_sft", "row1"),
-            self.fit("mixture", "expert_iter", "Row 2, first part: experts mixed into the corpus", "row1",
-                     ("row1", "experts"), self.chosen("experts"), render=False),  # fmt: skip
-            self.fit("row2", "expert_polish", "Row 2, second part: the experts alone", "mixture",
-                     ("mixture", "experts"), self.chosen("experts")),  # fmt: skip
+            self.fit(
+                "mixture",
+                "expert_iter",
+                "Row 2, first part: experts mixed into the corpus",
+                "row1",
+                ("row1", "experts"),
+                self.chosen("experts"),
+                render=False,
+            ),  # fmt: skip
+            self.fit(
+                "row2",
+                "expert_polish",
+                "Row 2, second part: the experts alone",
+                "mixture",
+                ("mixture", "experts"),
+                self.chosen("experts"),
+            ),  # fmt: skip
             self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
             self.candidates("pairs", "cross_load", "row3"),
             self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
@@ -94,9 +106,13 @@ class Decomposition:
         """Encode training set and slice; freeze the reference under the judge."""
         sizes = self.numbers["corpus"]
         train = ("encode", "--split", "train", "--clips", str(sizes["train"]), "--out", self.at("store"))
-        prompts = ("encode", "--split", "slice", "--clips", str(sizes["slice"]), "--text_only", "true", "--out", self.at("slice"))
-        reference = ("--clips", str(sizes["reference"]), "--jobs", str(self.jobs), "--out", self.at("reference.safetensors"))
-        commands = (Command("fluxlight", train), Command("fluxlight", prompts), Command("experiments.reference", reference))
+        prompts = ("encode", "--split", "slice", "--clips", str(sizes["slice"]), "--text_only", "true")
+        frozen = ("--clips", str(sizes["reference"]), "--jobs", str(self.jobs))
+        commands = (
+            Command("fluxlight", train),
+            Command("fluxlight", (*prompts, "--out", self.at("slice"))),
+            Command("experiments.reference", (*frozen, "--out", self.at("reference.safetensors"))),
+        )
         outputs = ("store/*", "slice/*", "reference.safetensors")
         return Step("stores", "latents, texts, rewards; reference", commands, outputs, ("corpus",), ("store", "slice"))
 
@@ -105,8 +121,9 @@ class Decomposition:
     def stage(self, recipe: str, folder: str, init: str = "") -> list[str]:
         """Arguments shared by every call of a stage: recipe, overlay, data, seeds, folders."""
         words = ["--config", shown(ROOT / "configs" / "stages" / f"{recipe}.yaml"), "--config", shown(self.overlay)]
-        words += ["--seed_everything", str(self.seed), "--data.store", self.at("store"), "--data.slice", self.at("slice")]
-        words += ["--data.slice_seed", str(self.slice_seed), "--data.reference", self.at("reference.safetensors")]
+        words += ["--seed_everything", str(self.seed), "--data.slice_seed", str(self.slice_seed)]
+        words += ["--data.store", self.at("store"), "--data.slice", self.at("slice")]
+        words += ["--data.reference", self.at("reference.safetensors")]
         words += ["--trainer.default_root_dir", self.at(folder)]
         return words + (["--model.init_from", self.at(init, "bundle")] if init else [])
 
@@ -137,7 +154,8 @@ class Decomposition:
             Command("fluxlight", ("score", *folder)),
             Command("fluxlight", ("select", kind, *folder, "--slice", self.at("slice"), *choice)),
         )
-        outputs = tuple(f"{kind}/{name}" for name in ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*"))
+        left = ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*")
+        outputs = tuple(f"{kind}/{name}" for name in left)
         return Step(kind, f"candidates of {row}: predict, score, select {kind}", commands, outputs, (row, "stores"))
 
     def chosen(self, kind: str) -> tuple[str, ...]:
@@ -149,15 +167,16 @@ class Decomposition:
     def noise(self) -> Step:
         """White noise in place of music."""
         words = ("--prompts", self.at("slice"), "--seed", str(self.slice_seed), "--out", self.at("noise"))
-        return Step("noise", "floor: white noise", (Command("experiments.white_noise", words),), ("noise/*",), ("stores",))
+        command = Command("experiments.white_noise", words)
+        return Step("noise", "floor: white noise", (command,), ("noise/*",), ("stores",))
 
     def sweep(self) -> list[Step]:
         """Render Row 1 at several scores, then fit the slope of the rewards."""
         points, prompts = self.numbers["sweep"]["points"], self.numbers["sweep"]["prompts"]
         quantiles = [0.01 + 0.98 * k / (points - 1) for k in range(points)]
         renders = [
-            self.validate(f"sweep/q{q:.2f}", "score_cond_sft", f"Row 1 asked for the {q:.2f} quantile of the scores", "row1",
-                          ("row1",), "--model.score_quantile", f"{q:.4g}", "--data.slice_clips", str(prompts))
+            self.validate(f"sweep/q{q:.2f}", "score_cond_sft", f"Row 1 asked for the {q:.2f} quantile of the scores",
+                          "row1", ("row1",), "--model.score_quantile", f"{q:.4g}", "--data.slice_clips", str(prompts))
             for q in quantiles
         ]  # fmt: skip
         folders = [self.at(step.name, "slice") for step in renders]
@@ -175,17 +194,19 @@ class Decomposition:
     def evaluate(self) -> Step:
         """The table, its plots and the listening page."""
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
-        words += ["--prompts", self.at("slice"), "--reference", self.at("reference.safetensors"), "--out", str(self.out)]
-        words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging]
+        words += ["--prompts", self.at("slice"), "--reference", self.at("reference.safetensors")]
+        words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
         outputs = ("table.json", "scores.json", "index.html", "plots/*")
         needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)))
         command = Command("fluxlight", ("evaluate", *words))
-        return Step("evaluate", "judge all rows, table, plots, listening page", (command,), outputs, needs, ("plots", "spectrograms"))
+        title = "judge all rows: table, plots, listening page"
+        return Step("evaluate", title, (command,), outputs, needs, ("plots", "spectrograms"))
 
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""
         command = Command("experiments.report", ("--run", str(self.out)))
-        return Step("report", "one page with everything", (command,), ("table.md", "provenance.json"), ("evaluate", "slope"), ())
+        outputs = ("table.md", "provenance.json")
+        return Step("report", "one page with everything", (command,), outputs, ("evaluate", "slope"), ())
 
 
 def shown(path: Path) -> str:
@@ -200,9 +221,10 @@ def read_numbers(scale: str) -> dict[str, Any]:
     path = Path(scale) if scale.endswith((".yaml", ".yml")) else folder / f"{scale}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ValueError(f"scale {scale!r} is unknown: choose one of {known}, or give a YAML file like those in configs/chain")
+        raise ValueError(f"scale {scale!r} is unknown: choose one of {known}, or give a YAML like configs/chain/*.yaml")
     numbers = yaml.safe_load(path.read_text(encoding="utf-8"))
     wanted = {"overlay", "corpus", "trunk", "experts", "pairs", "sweep", "resamples"}
     if not isinstance(numbers, dict) or wanted - set(numbers):
-        raise ValueError(f"{path} lacks {', '.join(sorted(wanted - set(numbers or ())))}: start from configs/chain/debug.yaml")
+        lacking = ", ".join(sorted(wanted - set(numbers or ())))
+        raise ValueError(f"{path} lacks {lacking}: start from configs/chain/debug.yaml")
     return numbers

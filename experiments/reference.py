@@ -27,7 +27,8 @@ def main(args: Sequence[str] | None = None) -> int:
     given = parser.parse_args(args)
     audio, clap = build(CorpusSpec(sizes={"reference": given.clips}), jobs=given.jobs).audio("reference"), ClapB()
     parts = []
-    for start in tqdm(range(0, given.clips, BATCH), desc=f"reference of {given.clips} clips", unit="batch", disable=None):
+    starts = range(0, given.clips, BATCH)
+    for start in tqdm(starts, desc=f"reference of {given.clips} clips", unit="batch", disable=None):
         clips = [prepare(clip, 44_100, "locked") for clip in audio[start : start + BATCH]]
         parts.append(clap.embed_audio(torch.from_numpy(np.stack(clips)), 44_100))
     Reference.from_embeddings(torch.cat(parts), clap.identity, 44_100, "reference", loudness="locked").save(given.out)

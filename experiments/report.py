@@ -25,10 +25,12 @@ def sweep_markdown(sweep: Mapping[str, Any]) -> str:
                                          sweep["means"][name][k]["high"]) for name in marked)]
         for k, score in enumerate(sweep["settings"])
     ]  # fmt: skip
-    slopes = "; ".join(f"{marked[name]} {with_interval(s['mean'], s['low'], s['high'], True)}" for name, s in sweep["slopes"].items())
+    slopes = "; ".join(
+        f"{marked[name]} {with_interval(s['mean'], s['low'], s['high'], True)}" for name, s in sweep["slopes"].items()
+    )
     return "\n".join([
         "## Row 1 asked for other scores", "",
-        f"The first {sweep['n']} prompts with the same noise; scores from the 0.01 to the 0.99 quantile of the training set.", "",
+        f"The first {sweep['n']} prompts, the same noise; scores: quantiles 0.01 to 0.99 of the training set.", "",
         grid(["score asked for", *marked.values()], rows, numeric=0), "",
         f"Slope per unit of score, 95 % interval over prompts: {slopes}.", "",
     ])  # fmt: skip
@@ -59,9 +61,12 @@ def _version(name: str) -> str:
 
 def _revision() -> str:
     """Git revision of the source, with ``+`` when files differ from it; empty outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
+
+    def ask(*words: str) -> str:
+        root = Path(__file__).resolve().parents[1]
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        ask = lambda *words: subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()  # noqa: E731
         return ask("rev-parse", "--short=12", "HEAD") + ("+" if ask("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -73,7 +78,10 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, help="run folder of the chain")
     run = parser.parse_args(args).run
     made = provenance(run)
-    lines = [f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}" for key, value in made.items()]
+    lines = [
+        f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}"
+        for key, value in made.items()
+    ]
     text = decomposition_table(read_json(run / "table.json"))
     text += "\n" + sweep_markdown(read_json(run / "sweep.json"))
     write_json(run / "provenance.json", made)

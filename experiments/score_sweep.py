@@ -1,6 +1,6 @@
-"""Does the reward rise with the score a model is asked for? Slope over several renderings of the same prompts and noise.
+"""Does the reward rise with the score a model is asked for? Its slope over renderings of the same prompts and noise.
 
-``python -m experiments.score_sweep --prompts SLICE --out sweep.json FOLDER FOLDER ...``
+``python -m experiments.score_sweep --prompts SLICE --out sweep.json --plots plots FOLDER FOLDER ...``
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ def summarise(settings: Sequence[float], values: Mapping[str, np.ndarray]) -> di
         "means": {name: [asdict(t_interval(row)) for row in table] for name, table in values.items()},
         # one slope per prompt, so the interval is over prompts (reward per unit of score asked for)
         "slopes": {name: asdict(slope(settings, table)) for name, table in values.items()},
+        "values": {name: table.tolist() for name, table in values.items()},
     }
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Judge the folders with both rewards and write the slopes."""
+    """Judge the folders with both rewards, write and draw the slopes."""
+    from fluxlight.report.plots import plot_score_sweep
     from fluxlight.rewards.embedded import RewardA, RewardB
 
     parser = argparse.ArgumentParser(prog="experiments.score_sweep", description=__doc__.split("\n")[0])
@@ -45,6 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", required=True, help="JSON to write")
+    parser.add_argument("--plots", type=Path, required=True, help="folder of score_sweep_<reward>.png")
     given = parser.parse_args(args)
     texts = {prompt.id: prompt for prompt in read_prompts(given.prompts)}
     ids = [row.id for row in read_candidates(given.folders[0])]
@@ -54,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
     judges = Judges(rewards={"reward_a": RewardA(), "reward_b": RewardB()}, optimised=frozenset({"reward_a"}))
     settings, tables = [], []
     for folder in given.folders:
-        score = rendering_of(folder).get("sampler", {}).get("score")
+        score = rendering_of(folder).get("score")
         if score is None:
             raise ValueError(f"{folder} was rendered without a score: a sweep needs a model with a head")
         settings.append(float(score))
@@ -62,7 +66,9 @@ def main(args: Sequence[str] | None = None) -> int:
     result = summarise(settings, {name: np.stack([table[name] for table in tables]) for name in judges.rewards})
     write_json(given.out, {**result, "judges": judges.identities(), "optimised": sorted(judges.optimised)})
     for name, line in result["slopes"].items():
-        print(f"{name}: {line['mean']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}] per unit of score, n = {line['n']}")
+        plot_score_sweep(settings, result["values"][name], given.plots / f"score_sweep_{name}.png", name)
+        interval = f"[{line['low']:+.3f}, {line['high']:+.3f}]"
+        print(f"{name}: {line['mean']:+.3f} {interval} per unit of score, n = {line['n']}")
     return 0
 
 

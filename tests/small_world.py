@@ -122,3 +122,68 @@ def make_world(folder: Path) -> Path:
     make_store(folder / "store")
     make_store(folder / "slice", n=7, latents=False, prefix="slice")
     return overlay(folder)
+
+
+def make_stage(kind: Any = None, head: Any = None, **settings: Any) -> Any:
+    """A stage of this world, made in Python."""
+    from fluxlight.backbone import FluxAudio
+    from fluxlight.sample import Sampler
+    from fluxlight.stages import ScoreCondSFT
+    from fluxlight.stages.schedule import Schedule
+
+    torch.manual_seed(0)
+    backbone = FluxAudio(D, E, C, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, latent_seq_len=L, text_seq_len=T, ffn_multiple=8)
+    given = {"optimizer": lambda p: torch.optim.AdamW(p, lr=1e-2), "schedule": Schedule(warmup=2), "sampler": Sampler(steps=2)} | settings
+    return (kind or ScoreCondSFT)(backbone=backbone, head=head, **given)
+
+
+def wake(model: torch.nn.Module, scale: float = 0.3) -> None:
+    """Perturb all weights: the zero initialisation would make every output 0 and tests pass for the wrong reason."""
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=draw))
+
+
+def make_trainer(run: Path, callbacks: Sequence[Any] = (), max_steps: int = 8, **settings: Any) -> Any:
+    """A quiet CPU trainer whose run folder is ``run``."""
+    import lightning
+    from fluxlight.training import quiet
+
+    quiet()
+    return lightning.Trainer(
+        accelerator="cpu", devices=1, max_steps=max_steps, default_root_dir=run, logger=False, num_sanity_val_steps=0,
+        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False, gradient_clip_val=1.0,
+        callbacks=list(callbacks), **({"enable_checkpointing": False} if not any("Checkpoint" in type(c).__name__ for c in callbacks) else {}),
+        **settings,
+    )  # fmt: skip
+
+
+def make_data(folder: Path, kind: Any = None, **settings: Any) -> Any:
+    """A data module over the store and slice of ``folder``, both made when absent."""
+    from fluxlight.data import SFTData
+
+    if not (folder / "store").exists():
+        make_store(folder / "store")
+    if not (folder / "slice").exists():
+        make_store(folder / "slice", n=7, latents=False, prefix="slice")
+    given = {"slice": str(folder / "slice"), "batch_size": 4, "batches_per_epoch": 2, "slice_batch_size": 3} | settings
+    return (kind or SFTData)(store=str(folder / "store"), **given)
+
+
+def make_candidates(folder: Path, store: Path, n: int = 4) -> Path:
+    """A candidates folder with experts.jsonl and pairs.jsonl of random latents for the first ``n`` training clips."""
+    from fluxlight.files import read_jsonl, write_jsonl
+
+    rows, rng = read_jsonl(store / "rows.jsonl")[:n], np.random.default_rng(0)
+    (folder / "latents").mkdir(parents=True)
+    experts, pairs = [], []
+    for k, row in enumerate(rows):
+        for side in "ab":
+            np.save(folder / "latents" / f"{k}{side}.npy", rng.normal(size=(L, D)).astype(np.float32))
+        a, b = ({"latent": f"latents/{k}{side}.npy", "reward": reward} for side, reward in (("a", 1.5 + k), ("b", -0.5)))
+        experts.append({"id": row["id"], "prompt": row["caption"], "seed": k, "checkpoint": "x", **a})
+        pairs.append({"id": row["id"], "prompt": row["caption"], "winner": a, "loser": b})
+    write_jsonl(folder / "experts.jsonl", experts)
+    write_jsonl(folder / "pairs.jsonl", pairs)
+    return folder

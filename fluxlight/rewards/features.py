@@ -154,6 +154,18 @@ def _measure(reward: EmbeddedReward, blocks: Iterator[Block], names: Sequence[st
     return {name: {name: np.concatenate(rows), **known} for name, rows in made.items()}
 
 
+def embed_texts(reward: EmbeddedReward, texts: Sequence[str]) -> Tensor:
+    """CLAP embeddings ``(len(texts), 128)``, from the cache or kept there."""
+    path = cache_folder() / "rewards" / f"text-{hash_of([reward.clap.identity, list(texts)])}.npy"
+    try:
+        return torch.from_numpy(np.load(path))
+    except (OSError, ValueError, EOFError):
+        rows = reward.embed_prompts(texts).cpu().float()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, rows.numpy())
+    return rows
+
+
 def _raw(descriptors: SignalDescriptors, audio: Tensor) -> Tensor:
     return torch.cat([descriptors.raw(part, 44_100) for part in audio.split(8)])
 
@@ -200,7 +212,7 @@ def corpus_items(
         for row in rows:
             rng = np.random.default_rng([seed, row.index, 43])
             texts += [captions.write_caption(row.tags, rng, templates=group)[0] for _ in range(wordings)]
-    text = reward.embed_prompts(texts).cpu().float().reshape(len(rows), wordings, -1)
+    text = embed_texts(reward, texts).reshape(len(rows), wordings, -1)
     shards = corpus.audio(split)
 
     def stored(first: int, last: int) -> Iterator[Block]:
