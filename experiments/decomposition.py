@@ -114,7 +114,8 @@ class Decomposition:
             Command("experiments.reference", (*frozen, "--out", self.at("reference.safetensors"))),
         )
         outputs = ("store/*", "slice/*", "reference.safetensors")
-        return Step("stores", "latents, texts, rewards; reference", commands, outputs, ("corpus",), ("store", "slice"))
+        title, own = "latents, texts, rewards; reference", ("store", "slice")
+        return Step("stores", title, commands, outputs, ("corpus",), own, shipped_weights())
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -180,10 +181,13 @@ class Decomposition:
             for q in quantiles
         ]  # fmt: skip
         folders = [self.at(step.name, "slice") for step in renders]
-        words = ("--prompts", self.at("slice"), "--out", self.at("sweep.json"), "--jobs", self.judging, *folders)
-        needs = tuple(step.name for step in renders)
-        slope = Command("experiments.score_sweep", words)
-        return [*renders, Step("slope", "does the reward rise with the score?", (slope,), ("sweep.json",), needs, ())]
+        words = ("--prompts", self.at("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"))
+        slope = Command("experiments.score_sweep", (*words, "--plots", self.at("plots"), *folders))
+        outputs, needs = ("sweep.json", "plots/score_sweep_*"), tuple(step.name for step in renders)
+        return [
+            *renders,
+            Step("slope", "does the reward rise with the score?", (slope,), outputs, needs, (), shipped_weights()),
+        ]
 
     def rows(self) -> dict[str, str]:
         """Rows of the table -> folders of clips."""
@@ -196,17 +200,23 @@ class Decomposition:
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
         words += ["--prompts", self.at("slice"), "--reference", self.at("reference.safetensors")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
-        outputs = ("table.json", "scores.json", "index.html", "plots/*")
-        needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)))
+        outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
+        # the page also shows the plots of the sweep, hence "slope"
+        needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)), "slope")
         command = Command("fluxlight", ("evaluate", *words))
         title = "judge all rows: table, plots, listening page"
-        return Step("evaluate", title, (command,), outputs, needs, ("plots", "spectrograms"))
+        return Step("evaluate", title, (command,), outputs, needs, ("spectrograms",), shipped_weights())
 
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""
         command = Command("experiments.report", ("--run", str(self.out)))
         outputs = ("table.md", "provenance.json")
-        return Step("report", "one page with everything", (command,), outputs, ("evaluate", "slope"), ())
+        return Step("report", "one page with everything", (command,), outputs, ("evaluate",), ())
+
+
+def shipped_weights() -> tuple[str, ...]:
+    """The frozen weights of codec and judges: another version of them makes another table."""
+    return tuple(map(str, sorted((ROOT / "fluxlight" / "embedded" / "weights").glob("*.safetensors"))))
 
 
 def shown(path: Path) -> str:

@@ -72,6 +72,7 @@ class Step:
         outputs: glob patterns below the run folder; their hashes are the result.
         needs: steps whose results it reads.
         folders: folders below the run folder that are its own and go when its inputs change.
+        reads: further files it depends on: the frozen weights of codec and judges.
     """
 
     name: str
@@ -80,16 +81,20 @@ class Step:
     outputs: tuple[str, ...]
     needs: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     def inputs(self, run: RunFolder) -> dict[str, Any]:
         """What it is made from: command lines, content of every file they name, results of the steps it needs."""
-        out = str(run.path)
-        files = {}
-        for word in (word for command in self.commands for word in command.args):
+        out, files = str(run.path), {Path(path).name: sha256(path) for path in self.reads}
+
+        def plain(word: str) -> str:
+            """A word without the names of the run folder and of the folder it is typed in: both may be moved."""
             if not word.startswith(out) and word.endswith((".yaml", ".json")) and Path(word).is_file():
                 files[Path(word).name] = sha256(word)
-        # without the run folder's own name, so that a folder may be moved
-        lines = [[command.program, *(word.replace(out, "<out>") for word in command.args)] for command in self.commands]
+                return Path(word).name
+            return word.replace(out, "<out>")
+
+        lines = [[command.program, *map(plain, command.args)] for command in self.commands]
         return {"commands": lines, "files": files, "needs": {name: run.result(name) for name in self.needs}}
 
 

@@ -92,6 +92,19 @@ def test_a_folder_may_be_moved(tmp_path: Path, program: ModuleType):
     assert set(run_steps(RunFolder(tmp_path / "b"), two_steps(tmp_path / "b"), print).values()) == {"done"}
 
 
+def test_the_same_files_named_from_elsewhere_are_the_same_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plan = Decomposition(tmp_path, read_numbers("tiny"), ROOT / "configs/scales/tiny.yaml")
+
+    def made_from() -> dict[str, object]:
+        step = next(step for step in plan.steps() if step.name == "untrained")
+        return Step(step.name, "", step.commands, step.outputs).inputs(RunFolder(tmp_path))
+
+    monkeypatch.chdir(ROOT)
+    here = made_from()
+    monkeypatch.chdir(tmp_path)
+    assert made_from() == here and set(here["files"]) == {"row0_baseline.yaml", "tiny.yaml"}  # type: ignore[call-overload]
+
+
 def test_failures_and_missing_outputs_are_not_done(tmp_path: Path, program: ModuleType):
     run = RunFolder(tmp_path)
     with pytest.raises(StepFailed, match="test_program .* ended with 3"):

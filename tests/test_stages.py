@@ -236,13 +236,13 @@ def test_a_stage_starts_from_its_store_or_from_its_bundle(tmp_path: Path) -> Non
         ({}, {"batches_per_epoch": 3}, 8, "is 8, no multiple of data.batches_per_epoch 3"),
         ({"head": GlobalAdaLN}, {"scores": False}, 8, "no scores but the model has a head"),
         ({"score_drop": 2.0}, {}, 8, "score_drop is 2.0"),
-        ({"init_from": "nowhere"}, {}, 8, "nowhere is not a bundle"),
+        ({"init_from": "nowhere"}, {}, 8, "nowhere is no bundle"),
     ],
 )
 def test_what_cannot_be_trained_says_so(tmp_path: Path, settings: Any, data_settings: Any, max_steps: int, says: str) -> None:
-    if not data_settings.pop("scores", True):
+    if not (data_settings := dict(data_settings)).pop("scores", True):
         make_store(tmp_path / "store", score=False)
-        with pytest.raises((ValueError, FileNotFoundError), match=says):
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
         fitted(tmp_path, "run", make_stage(**settings), make_data(tmp_path, **data_settings), max_steps)
 
 

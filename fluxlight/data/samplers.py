@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -36,28 +36,25 @@ class Stream:
 class BatchStream:
     """Batch sampler: one epoch is ``batches`` batches of the stream, cut for one of ``world`` processes.
 
-    Lightning finds `set_epoch` through ``sampler`` and calls it before each epoch, a resumed one included.
+    The epoch is asked for when an iteration starts. Lightning's own way, ``set_epoch``, is one too high in a run that
+    goes on from the end of an epoch (lightning 2.6), and the run would see other rows than the uninterrupted one.
 
     Args:
         stream: where rows come from.
         batch_size: rows of a batch in one process.
         batches: batches of an epoch.
+        epoch: tells the number of the epoch that begins.
         rank, world: which share of the global batch is ours.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, batches: int, rank: int = 0, world: int = 1) -> None:
-        self.stream, self.batch_size, self.batches, self.rank, self.world = stream, batch_size, batches, rank, world
-        self.epoch = 0
-        self.sampler = self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Number of the epoch that the next iteration walks."""
-        self.epoch = epoch
+    def __init__(self, stream: Stream, batch_size: int, batches: int, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
+        self.stream, self.batch_size, self.batches, self.epoch = stream, batch_size, batches, epoch
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        first = self.epoch * self.batches
+        first = self.epoch() * self.batches
         for batch in range(first, first + self.batches):
             yield self.stream.rows((batch * self.world + self.rank) * self.batch_size, self.batch_size)

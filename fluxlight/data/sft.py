@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
@@ -115,14 +116,18 @@ class SFTData(L.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
     def train_dataloader(self) -> DataLoader:
         """The stream of training batches."""
         batches = self.batches_per_epoch
         if self.trainer is not None and self.trainer.max_steps > 0:
             batches = min(batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
-        sampler = BatchStream(Stream(self.table(), self.seed), self.batch_size, batches, *self._place)
-        return DataLoader(WholeBatches(self.rows()), batch_sampler=sampler, collate_fn=_same, num_workers=self.num_workers,
-                          persistent_workers=self.num_workers > 0)  # type: ignore[arg-type]
+        stream = Stream(self.table(), self.seed)
+        sampler = BatchStream(stream, self.batch_size, batches, self._epoch, *self._place)
+        return DataLoader(WholeBatches(self.rows()), batch_sampler=sampler, collate_fn=_same, generator=torch.Generator(),
+                          num_workers=self.num_workers, persistent_workers=self.num_workers > 0)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader | list[Any]:
         """The prompt slice, always in the same batches; this process's share of them."""
@@ -141,7 +146,8 @@ class SFTData(L.LightningDataModule):
 
     def _loader(self, store: LatentStore, batches: list[list[tuple[int, int]]]) -> DataLoader:
         rank, world = self._place
-        return DataLoader(PromptBatches(store, batches[rank::world]), batch_size=None)
+        # a generator of its own: a loader without one draws from the global stream at every start
+        return DataLoader(PromptBatches(store, batches[rank::world]), batch_size=None, generator=torch.Generator())
 
 
 def _same(batch: Any) -> Any:

@@ -195,7 +195,8 @@ class Stage(L.LightningModule):
     @property
     def sampling(self) -> dict[str, Any]:
         """Settings of rendering as plain values, for the rows that carry them."""
-        return asdict(self.sampler) | ({"score": None} if self.model.head is None else {})
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.sampler).items()}
+        return plain | ({"score": None} if self.model.head is None else {})
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
         """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due."""
