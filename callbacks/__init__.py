@@ -8,5 +8,15 @@ from callbacks.progress import UpdatesBar
 from callbacks.render_slice import RenderSlice
 from callbacks.run_config import SaveRunConfig
 
-__all__ = ["BundleWriter", "CLAPCallback", "CandidateWriter", "FADCallback", "LastCheckpoint", "PowerEMA", "RenderSlice",
-           "RewardCallback", "SaveRunConfig", "UpdatesBar"]
+__all__ = [
+    "BundleWriter",
+    "CLAPCallback",
+    "CandidateWriter",
+    "FADCallback",
+    "LastCheckpoint",
+    "PowerEMA",
+    "RenderSlice",
+    "RewardCallback",
+    "SaveRunConfig",
+    "UpdatesBar",
+]

@@ -49,21 +49,45 @@ class CandidateWriter(L.Callback):
         for row in read_candidates(folder, missing_ok=True):
             if row.checkpoint == self.checkpoint and not row.error and row.extra.get("sampler") != stage.sampling:
                 raise ValueError(
-                    f"{folder} holds candidates of these weights drawn with {row.extra.get('sampler')}, now it is {stage.sampling}: "
+                    f"{folder} holds candidates of these weights drawn with {row.extra.get('sampler')}, "
+                    f"now it is {stage.sampling}: "
                     "choose another --trainer.default_root_dir"
                 )
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Decode and append a batch; a clip that is not finite becomes a failed row."""
         latents = outputs.detach().cpu()
         fine = torch.isfinite(latents).flatten(1).all(1)
         audio = self.codec.decode(torch.where(fine[:, None, None], latents, 0))
-        clips = [Clip(id, wave, self.codec.sample_rate, prompt) for id, wave, prompt in zip(batch.id, audio, batch.prompt, strict=True)]
+        clips = [
+            Clip(id, wave, self.codec.sample_rate, prompt)
+            for id, wave, prompt in zip(batch.id, audio, batch.prompt, strict=True)
+        ]
         for step in self.postprocess:
             clips = [step(clip) for clip in clips]
-        extra = {"sampler": pl_module.sampling, "codec": self.codec.identity, "postprocess": [type(p).__name__ for p in self.postprocess]}
+        extra = {
+            "sampler": pl_module.sampling,
+            "codec": self.codec.identity,
+            "postprocess": [type(p).__name__ for p in self.postprocess],
+        }
         waves = torch.stack([clip.audio for clip in clips]).masked_fill(~fine[:, None], float("nan"))
-        write_batch(Path(trainer.default_root_dir), batch.id, batch.prompt, batch.seed, self.checkpoint, waves, latents,
-                    self.codec.sample_rate, extra, self.done)
+        write_batch(
+            Path(trainer.default_root_dir),
+            batch.id,
+            batch.prompt,
+            batch.seed,
+            self.checkpoint,
+            waves,
+            latents,
+            self.codec.sample_rate,
+            extra,
+            self.done,
+        )

@@ -38,7 +38,9 @@ class Measure(L.Callback, ABC):
         """Refuse an order in which there would be nothing to measure."""
         order = trainer.callbacks  # type: ignore[attr-defined]
         if order.index(RenderSlice.of(trainer)) > order.index(self):
-            raise ValueError(f"{type(self).__name__} stands before RenderSlice in trainer.callbacks: put RenderSlice first")
+            raise ValueError(
+                f"{type(self).__name__} stands before RenderSlice in trainer.callbacks: put RenderSlice first"
+            )
 
 
 class FADCallback(Measure):

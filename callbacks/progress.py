@@ -36,15 +36,26 @@ class UpdatesBar(ProgressBar):
         from tqdm import tqdm
 
         terminal = sys.stderr.isatty()
-        return tqdm(desc=what, total=total, initial=done, leave=leave, disable=not self.enabled, dynamic_ncols=terminal,
-                    ascii=not terminal, mininterval=0.2 if terminal else self.interval, smoothing=0.1)
+        return tqdm(
+            desc=what,
+            total=total,
+            initial=done,
+            leave=leave,
+            disable=not self.enabled,
+            dynamic_ncols=terminal,
+            ascii=not terminal,
+            mininterval=0.2 if terminal else self.interval,
+            smoothing=0.1,
+        )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar of the run where the checkpoint left it."""
         total = trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
         self.bar = self._open(type(pl_module).__name__, total, int(trainer.global_step))
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """One update further."""
         moved = int(trainer.global_step) - self.bar.n
         if moved > 0:
@@ -67,7 +78,9 @@ class UpdatesBar(ProgressBar):
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Open the bar of the rendering, if this validation renders."""
         if getattr(pl_module, "render_due", True):
-            self.inner = self._open("rendering the slice", _batches(trainer.num_val_batches), leave=trainer.state.fn != "fit")
+            self.inner = self._open(
+                "rendering the slice", _batches(trainer.num_val_batches), leave=trainer.state.fn != "fit"
+            )
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """One batch of prompts further."""

@@ -30,7 +30,9 @@ class RenderSlice(L.Callback):
         folder: below the run folder.
     """
 
-    def __init__(self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None, folder: str = "slice") -> None:
+    def __init__(
+        self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None, folder: str = "slice"
+    ) -> None:
         self.codec, self.postprocess, self.folder = codec, postprocess or [], folder
         self.clips: list[Clip] = []
         self._rows: list[tuple[int, str, str, Tensor]] = []
@@ -42,7 +44,9 @@ class RenderSlice(L.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RenderSlice):
                 return callback
-        raise ValueError("callbacks measure the slice but none renders it: put callbacks.RenderSlice first in trainer.callbacks")
+        raise ValueError(
+            "callbacks measure the slice but none renders it: put callbacks.RenderSlice first in trainer.callbacks"
+        )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the codec against the store, and the order of callbacks, before anything is trained."""
@@ -54,7 +58,13 @@ class RenderSlice(L.Callback):
         self.clips, self._rows, self._cache = [], [], {}
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Decode the latents of a batch, if this validation rendered any."""
         if outputs is None:
@@ -81,10 +91,24 @@ class RenderSlice(L.Callback):
         new, final = run / f".{self.folder}.new", run / self.folder
         shutil.rmtree(new, ignore_errors=True)
         checkpoint = weights_hash(stage.model)
-        extra = {"step": step, "sampler": stage.sampling, "codec": self.codec.identity,
-                 "postprocess": [type(p).__name__ for p in self.postprocess]}
+        extra = {
+            "step": step,
+            "sampler": stage.sampling,
+            "codec": self.codec.identity,
+            "postprocess": [type(p).__name__ for p in self.postprocess],
+        }
         for (seed, id, prompt, latent), clip in zip(self._rows, self.clips, strict=True):
-            write_batch(new, [id], [prompt], [seed], checkpoint, clip.audio[None], latent[None], clip.sample_rate, extra | {"notes": clip.notes})
+            write_batch(
+                new,
+                [id],
+                [prompt],
+                [seed],
+                checkpoint,
+                clip.audio[None],
+                latent[None],
+                clip.sample_rate,
+                extra | {"notes": clip.notes},
+            )
         old = run / f".{self.folder}.old"
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
@@ -94,7 +118,11 @@ class RenderSlice(L.Callback):
 
     def embeddings(self, embedder: Any) -> Tensor:
         """Audio embeddings of the clips ``(n, d)``, made once per embedder."""
-        return self._once(embedder, "audio", lambda: embedder.embed_audio(torch.stack([c.audio for c in self.clips]), self.clips[0].sample_rate))
+        return self._once(
+            embedder,
+            "audio",
+            lambda: embedder.embed_audio(torch.stack([c.audio for c in self.clips]), self.clips[0].sample_rate),
+        )
 
     def text_embeddings(self, embedder: Any) -> Tensor:
         """Text embeddings of the prompts ``(n, d)``, made once per embedder."""
@@ -136,9 +164,13 @@ def weights_hash(model: FluxModel) -> str:
 def check_codec(trainer: L.Trainer, codec: Codec) -> None:
     """Refuse a codec that did not make the store's latents."""
     store = getattr(getattr(trainer, "datamodule", None), "store", None)
-    made = store.meta["identities"].get("codec") if store is not None else None
+    if store is None:
+        return
+    made = store.meta["identities"].get("codec")
     if made is not None and made != codec.identity:
-        raise ValueError(f"store {store.folder} was encoded by {made}, the callbacks decode with {codec.identity}: encode it again")
+        raise ValueError(
+            f"store {store.folder} was encoded by {made}, the callbacks decode with {codec.identity}: encode it again"
+        )
 
 
 def refuse_averaging_before(trainer: L.Trainer, callback: L.Callback) -> None:
@@ -147,4 +179,7 @@ def refuse_averaging_before(trainer: L.Trainer, callback: L.Callback) -> None:
         if other is callback:
             return
         if isinstance(other, WeightAveraging):
-            raise ValueError(f"{type(other).__name__} stands before {type(callback).__name__} in trainer.callbacks: put the averaging last")
+            raise ValueError(
+                f"{type(other).__name__} stands before {type(callback).__name__} in trainer.callbacks: "
+                "put the averaging last"
+            )

@@ -49,7 +49,13 @@ class Decomposition:
     @property
     def judging(self) -> str:
         """Processes that judge: one costs about ten seconds of imports, too much for a handful of clips."""
-        return str(self.jobs if self.numbers["corpus"]["slice"] >= 50 else 1)
+        sizes = self.numbers["corpus"]
+        return str(self.jobs if sizes is None or sizes["slice"] >= 50 else 1)
+
+    def place(self, name: str) -> str:
+        """Where ``store``, ``slice`` or ``reference`` is: made by the chain, or named in the chain file."""
+        made = {"store": "store", "slice": "slice", "reference": "reference.safetensors"}
+        return self.at(made[name]) if self.numbers["corpus"] else str(Path(self.numbers["stores"][name]).resolve())
 
     def at(self, *parts: str) -> str:
         """A path below the run folder."""
@@ -61,29 +67,15 @@ class Decomposition:
         trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", needs=("stores",), render=False)]
         branch = "trunk" if start else ""
         return [
-            self.corpus(),
-            self.stores(),
+            *([self.corpus(), self.stores()] if self.numbers["corpus"] else [self.given()]),
             *(trunk if start else []),
             self.fit("row0", "row0_baseline", "Row 0, text only", branch, needs=("stores", *start)),
             self.fit("row1", "score_cond_sft", "Row 1, score-conditioned SFT (v1)", branch, needs=("stores", *start)),
             self.candidates("experts", "score_cond_sft", "row1"),
-            self.fit(
-                "mixture",
-                "expert_iter",
-                "Row 2, first part: experts mixed into the corpus",
-                "row1",
-                ("row1", "experts"),
-                self.chosen("experts"),
-                render=False,
-            ),  # fmt: skip
-            self.fit(
-                "row2",
-                "expert_polish",
-                "Row 2, second part: the experts alone",
-                "mixture",
-                ("mixture", "experts"),
-                self.chosen("experts"),
-            ),  # fmt: skip
+            self.fit("mixture", "expert_iter", "Row 2, first part: experts in the mixture", "row1", ("row1", "experts"),
+                     self.chosen("experts"), render=False),
+            self.fit("row2", "expert_polish", "Row 2, second part: experts alone", "mixture", ("mixture", "experts"),
+                     self.chosen("experts")),
             self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
             self.candidates("pairs", "cross_load", "row3"),
             self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
@@ -92,7 +84,7 @@ class Decomposition:
             *self.sweep(),
             self.evaluate(),
             self.report(),
-        ]
+        ]  # fmt: skip
 
     # -- data ----------------------------------------------------------------------------------------------------
 
@@ -117,14 +109,25 @@ class Decomposition:
         title, own = "latents, texts, rewards; reference", ("store", "slice")
         return Step("stores", title, commands, outputs, ("corpus",), own, shipped_weights())
 
+    def given(self) -> Step:
+        """Stores the user has encoded, at a scale that does not stand on the embedded corpus."""
+        named = {name: Path(self.place(name)) for name in ("store", "slice", "reference")}
+        files = {name: path if name == "reference" else path / "meta.json" for name, path in named.items()}
+        if absent := [str(path) for name, path in named.items() if not files[name].is_file()]:
+            raise ValueError(
+                f"this scale stands on stores of your own and {', '.join(absent)} is not there: make stores with "
+                "`fluxlight encode` and the reference with `fluxlight evaluate`, or choose another scale"
+            )
+        return Step("stores", "stores of your own", (), (), reads=tuple(map(str, files.values())), folders=("stores",))
+
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def stage(self, recipe: str, folder: str, init: str = "") -> list[str]:
         """Arguments shared by every call of a stage: recipe, overlay, data, seeds, folders."""
         words = ["--config", shown(ROOT / "configs" / "stages" / f"{recipe}.yaml"), "--config", shown(self.overlay)]
         words += ["--seed_everything", str(self.seed), "--data.slice_seed", str(self.slice_seed)]
-        words += ["--data.store", self.at("store"), "--data.slice", self.at("slice")]
-        words += ["--data.reference", self.at("reference.safetensors")]
+        words += ["--data.store", self.place("store"), "--data.slice", self.place("slice")]
+        words += ["--data.reference", self.place("reference")]
         words += ["--trainer.default_root_dir", self.at(folder)]
         return words + (["--model.init_from", self.at(init, "bundle")] if init else [])
 
@@ -145,7 +148,7 @@ class Decomposition:
     def candidates(self, kind: str, recipe: str, row: str) -> Step:
         """Draw candidates of ``row`` for training captions, score them, select."""
         numbers = self.numbers[kind]
-        words = [*self.stage(recipe, kind, row), "--model.score_quantile", str(numbers["score_quantile"])]
+        words = [*self.stage(recipe, kind, row), *asked(numbers)]
         for key in ("prompts", "per_prompt", "seed"):
             words += [f"--data.candidates.{key}", str(numbers[key])]
         folder = ("--candidates", self.at(kind))
@@ -153,7 +156,7 @@ class Decomposition:
         commands = (
             Command("fluxlight", ("predict", *words)),
             Command("fluxlight", ("score", *folder)),
-            Command("fluxlight", ("select", kind, *folder, "--slice", self.at("slice"), *choice)),
+            Command("fluxlight", ("select", kind, *folder, "--slice", self.place("slice"), *choice)),
         )
         left = ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*")
         outputs = tuple(f"{kind}/{name}" for name in left)
@@ -167,7 +170,7 @@ class Decomposition:
 
     def noise(self) -> Step:
         """White noise in place of music."""
-        words = ("--prompts", self.at("slice"), "--seed", str(self.slice_seed), "--out", self.at("noise"))
+        words = ("--prompts", self.place("slice"), "--seed", str(self.slice_seed), "--out", self.at("noise"))
         command = Command("experiments.white_noise", words)
         return Step("noise", "floor: white noise", (command,), ("noise/*",), ("stores",))
 
@@ -181,7 +184,7 @@ class Decomposition:
             for q in quantiles
         ]  # fmt: skip
         folders = [self.at(step.name, "slice") for step in renders]
-        words = ("--prompts", self.at("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"))
+        words = ("--prompts", self.place("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"))
         slope = Command("experiments.score_sweep", (*words, "--plots", self.at("plots"), *folders))
         outputs, needs = ("sweep.json", "plots/score_sweep_*"), tuple(step.name for step in renders)
         return [
@@ -198,7 +201,7 @@ class Decomposition:
     def evaluate(self) -> Step:
         """The table, its plots and the listening page."""
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
-        words += ["--prompts", self.at("slice"), "--reference", self.at("reference.safetensors")]
+        words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
@@ -209,9 +212,16 @@ class Decomposition:
 
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""
-        command = Command("experiments.report", ("--run", str(self.out)))
+        command = Command("experiments.report", ("--run", str(self.out), "--store", self.place("store")))
         outputs = ("table.md", "provenance.json")
         return Step("report", "one page with everything", (command,), outputs, ("evaluate",), ())
+
+
+def asked(numbers: dict[str, Any]) -> tuple[str, ...]:
+    """Which score candidates are asked for: a quantile of the training scores, or the score itself."""
+    if numbers["score_quantile"] is not None:
+        return ("--model.score_quantile", str(numbers["score_quantile"]))
+    return ("--model.score_quantile", "null", "--model.sampler.score", str(numbers["score"]))
 
 
 def shipped_weights() -> tuple[str, ...]:
@@ -237,4 +247,6 @@ def read_numbers(scale: str) -> dict[str, Any]:
     if not isinstance(numbers, dict) or wanted - set(numbers):
         lacking = ", ".join(sorted(wanted - set(numbers or ())))
         raise ValueError(f"{path} lacks {lacking}: start from configs/chain/debug.yaml")
+    if not numbers["corpus"] and {"store", "slice", "reference"} - set(numbers.get("stores") or ()):
+        raise ValueError(f"{path}: corpus is null, so stores must name store, slice and reference")
     return numbers

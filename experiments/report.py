@@ -36,16 +36,16 @@ def sweep_markdown(sweep: Mapping[str, Any]) -> str:
     ])  # fmt: skip
 
 
-def provenance(run: Path) -> dict[str, Any]:
+def provenance(run: Path, store: Path) -> dict[str, Any]:
     """What it was made with: versions, revision, machine, corpus, judges, weights."""
-    meta, table = read_json(run / "store" / "meta.json"), read_json(run / "table.json")
+    meta, table = read_json(store / "meta.json"), read_json(run / "table.json")
     systems = next(iter(table["tables"].values()))["systems"]
     return {
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "revision": _revision(),
-        "corpus": read_json(run / "corpus.json"),
+        "corpus": read_json(run / "corpus.json") if (run / "corpus.json").exists() else {"store": meta["recipe"]},
         "identities": meta["identities"],
         "judges": table["frame"]["judges"],
         "checkpoints": {name: row["info"].get("checkpoint", "") for name, row in systems.items()},
@@ -76,8 +76,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Write ``table.md`` and ``provenance.json`` of a run folder."""
     parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of the chain")
-    run = parser.parse_args(args).run
-    made = provenance(run)
+    parser.add_argument("--store", type=Path, required=True, help="the training store")
+    given = parser.parse_args(args)
+    run, made = given.run, provenance(given.run, given.store)
     lines = [
         f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}"
         for key, value in made.items()

@@ -84,8 +84,9 @@ class RunFolder:
         write_json(self.marker(step), {**marker, "seconds": round(seconds, 1)})
 
     def result(self, step: str) -> str:
-        """One hash for all outputs of a finished step: an input of the steps that need it."""
-        return hash_of(self.read(step)["outputs"])
+        """One hash for all outputs of a finished step, or its inputs if it makes nothing: what later steps depend on."""
+        marker = self.read(step)
+        return hash_of(marker["outputs"] or marker["input_hash"])
 
     def seconds(self, step: str) -> float | None:
         """How long the finished step took."""

@@ -54,7 +54,7 @@ class Command:
         except SystemExit as end:
             code = end.code
         if code:
-            raise StepFailed(f"`{self.line}` ended with {code!r}")
+            raise StepFailed(f"`{' '.join(self.line.split()[:3])} ...` ended with {code!r}")
 
 
 class StepFailed(RuntimeError):

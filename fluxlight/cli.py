@@ -30,8 +30,9 @@ def usage() -> str:
         "fluxlight: post-training of small text-to-music flow models\n\n"
         "usage: fluxlight VERB [options]        fluxlight VERB --help lists the options of a verb\n\n"
         f"{verbs}\n\n"
-        "first result: python -m experiments.chain        one stage: fluxlight fit --config configs/stages/score_cond_sft.yaml\n"
-        "FLUXLIGHT_CACHE: folder of corpus and downloads    FLUXLIGHT_DEBUG=1: tracebacks    FLUXLIGHT_THREADS: torch threads"
+        "first result:  python -m experiments.chain\n"
+        "one stage:     fluxlight fit --config configs/stages/score_cond_sft.yaml\n"
+        "settings:      FLUXLIGHT_CACHE=folder of the corpus  FLUXLIGHT_THREADS=n  FLUXLIGHT_DEBUG=1 (tracebacks)"
     )
 
 
@@ -55,7 +56,9 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
     try:
         return _run(args)
     except KeyboardInterrupt:
-        print("\nfluxlight: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "\nfluxlight: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr
+        )
         return 130
     except Exception as error:
         if os.environ.get("FLUXLIGHT_DEBUG"):

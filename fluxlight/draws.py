@@ -1,4 +1,4 @@
-"""Random draws that depend on a key and on nothing else: the same on every device, in every process, after every resume."""
+"""Random draws that depend on a key and on nothing else: the same on every device and after every resume."""
 
 from __future__ import annotations
 

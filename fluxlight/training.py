@@ -41,7 +41,9 @@ class FluxCLI(LightningCLI):
             path = Path(self.trainer.default_root_dir) / "last.ckpt"
             settings["ckpt_path"] = str(path) if path.is_file() else None
         elif settings.get("ckpt_path") and not Path(settings["ckpt_path"]).is_file():
-            raise FileNotFoundError(f"ckpt_path {settings['ckpt_path']} does not exist: leave it out to start anew, or say last")
+            raise FileNotFoundError(
+                f"ckpt_path {settings['ckpt_path']} does not exist: leave it out to start anew, or say last"
+            )
 
     def fit(self, model: L.LightningModule, **settings: Any) -> None:
         """Train, or say that there is nothing left to train."""
@@ -77,7 +79,8 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
         FluxCLI(
             L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             save_config_callback=save_config, seed_everything_default=0, auto_configure_optimizers=False,
-            load_from_checkpoint_support=False, parser_kwargs={**kwargs, **{verb: kwargs for verb in VERBS}}, args=list(args),
+            load_from_checkpoint_support=False, args=list(args),
+            parser_kwargs={**kwargs, **{verb: kwargs for verb in VERBS}},
         )  # fmt: skip
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
@@ -101,7 +104,9 @@ def checkpoint_updates(path: str | Path) -> int:
         # mmap: the number is wanted, not the weights
         return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except Exception:
-        raise ValueError(f"checkpoint {path} cannot be read: it is damaged or no checkpoint; delete it and run again") from None
+        raise ValueError(
+            f"checkpoint {path} cannot be read: it is damaged or no checkpoint; delete it and run again"
+        ) from None
 
 
 def quiet() -> None:
@@ -113,25 +118,39 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=r".*LightningCLI's args parameter.*")
 
 
-_USELESS = ("Expected a <class 'NoneType'>", "Does not validate against any", "Subtypes:", "Errors:", "Given value", "Parser key",
-            "Problem with given class_path", "Expected a path but", "Expected a dict", "Not a valid subclass of", "Subclass types expect",
-            "a class path (str)", "a dict with", "a dict without", "Expected a list")  # fmt: skip
+_USELESS = ("Expected a <class 'NoneType'>", "Does not validate against any", "Subtypes:", "Errors:", "Given value",
+            "Parser key", "Problem with given class_path", "Expected a path but", "Expected a dict", "Not a valid subclass of",
+            "Subclass types expect", "a class path (str)", "a dict with", "a dict without", "Expected a list")  # fmt: skip
 
 
 def reason(text: str) -> str:
     """The innermost reasons of a jsonargparse message, with the keys that lead to them, as one line."""
     keys = [key for key in re.findall(r'Parser key "([^"]+)"', text) if key != "config"]
     lines = [re.sub(r'^Parser key "[^"]+": *', "", line.strip().removeprefix("- ")) for line in text.splitlines()]
-    what = "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(_USELESS))) or " ".join(text.split())
+    what = "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(_USELESS))) or " ".join(
+        text.split()
+    )
     heads = fluxlight.heads
-    known = ", ".join(sorted(name for name, value in vars(heads).items() if name[0] != "_" and isinstance(value, type) and issubclass(value, heads.ScoreHead)
-                             and value is not heads.ScoreHead))
-    what = re.sub(r"Expected a dot import path string: (\S+)",
-                  lambda m: f"no class {m[1]}: give a class path" + (f", or a head's name among {known}" if "head" in keys else ""), what)
+    known = ", ".join(
+        sorted(
+            name
+            for name, value in vars(heads).items()
+            if name[0] != "_"
+            and isinstance(value, type)
+            and issubclass(value, heads.ScoreHead)
+            and value is not heads.ScoreHead
+        )
+    )
+    what = re.sub(
+        r"Expected a dot import path string: (\S+)",
+        lambda m: (
+            f"no class {m[1]}: give a class path" + (f", or a head's name among {known}" if "head" in keys else "")
+        ),
+        what,
+    )
     given = re.findall(r"Given value: (.+)", text)
     if given and (nested := re.fullmatch(r"NestedArg\(key='(.*)', val='?(.*?)'?\)", given[-1])):
         what += f" (given: {nested[1]} {nested[2]})"
     elif given and len(given[-1]) < 80 and given[-1] not in what:
         what += f" (given: {given[-1]})"
     return ".".join(dict.fromkeys(keys)) + (": " if keys else "") + what
-

@@ -1,4 +1,4 @@
-"""A world in miniature for tests of stages, data and callbacks: codec, judges, store and a config, made in milliseconds."""
+"""A world in miniature for tests of stages, data and callbacks: codec, judges, store and a config."""
 
 from __future__ import annotations
 
@@ -68,10 +68,14 @@ def features(text: str) -> tuple[np.ndarray, np.ndarray]:
     """Token features ``(n, E)`` and global feature ``(C,)`` of a text, from its letters."""
     words = text.split() or ["-"]
     draw = [np.random.default_rng(sum(map(ord, word))).normal(size=E) for word in words[:T]]
-    return np.array(draw, dtype=np.float32), np.random.default_rng(sum(map(ord, text))).normal(size=C).astype(np.float32)
+    return np.array(draw, dtype=np.float32), np.random.default_rng(sum(map(ord, text))).normal(size=C).astype(
+        np.float32
+    )
 
 
-def make_store(folder: Path, n: int = 24, latents: bool = True, std: bool = True, prefix: str = "train", score: bool = True) -> Path:
+def make_store(
+    folder: Path, n: int = 24, latents: bool = True, std: bool = True, prefix: str = "train", score: bool = True
+) -> Path:
     """A store of ``n`` clips in shards of 8."""
     writer = LatentStoreWriter(folder, {"n": n})
     rng = np.random.default_rng(n)
@@ -80,12 +84,25 @@ def make_store(folder: Path, n: int = 24, latents: bool = True, std: bool = True
         part = [features(c) for c in captions[start : start + 8]]
         size = len(part)
         mean = rng.normal(size=(size, L, D)) * 2 + 1
-        writer.write(number, [tokens for tokens, _ in part], np.stack([c for _, c in part]), mean if latents else None,
-                     np.full((size, L, D), 0.1) if latents and std else None, rng.normal(size=size) if latents and score else None)
+        writer.write(
+            number,
+            [tokens for tokens, _ in part],
+            np.stack([c for _, c in part]),
+            mean if latents else None,
+            np.full((size, L, D), 0.1) if latents and std else None,
+            rng.normal(size=size) if latents and score else None,
+        )
     special = [features(""), features("noise and hum")]
     rows = [{"id": f"{prefix}-{i:03d}", "caption": c} for i, c in enumerate(captions)]
-    writer.finish(rows, -(-n // 8), ([t for t, _ in special], np.stack([c for _, c in special])), T,
-                  {"codec": "small-codec", "text": "letters", "clap": "letters"} if latents else {"text": "letters", "clap": "letters"})
+    writer.finish(
+        rows,
+        -(-n // 8),
+        ([t for t, _ in special], np.stack([c for _, c in special])),
+        T,
+        {"codec": "small-codec", "text": "letters", "clap": "letters"}
+        if latents
+        else {"text": "letters", "clap": "letters"},
+    )
     return folder
 
 
@@ -132,8 +149,14 @@ def make_stage(kind: Any = None, head: Any = None, **settings: Any) -> Any:
     from fluxlight.stages.schedule import Schedule
 
     torch.manual_seed(0)
-    backbone = FluxAudio(D, E, C, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, latent_seq_len=L, text_seq_len=T, ffn_multiple=8)
-    given = {"optimizer": lambda p: torch.optim.AdamW(p, lr=1e-2), "schedule": Schedule(warmup=2), "sampler": Sampler(steps=2)} | settings
+    backbone = FluxAudio(
+        D, E, C, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, latent_seq_len=L, text_seq_len=T, ffn_multiple=8
+    )
+    given = {
+        "optimizer": lambda p: torch.optim.AdamW(p, lr=1e-2),
+        "schedule": Schedule(warmup=2),
+        "sampler": Sampler(steps=2),
+    } | settings
     return (kind or ScoreCondSFT)(backbone=backbone, head=head, **given)
 
 
@@ -148,13 +171,14 @@ def wake(model: torch.nn.Module, scale: float = 0.3) -> None:
 def make_trainer(run: Path, callbacks: Sequence[Any] = (), max_steps: int = 8, **settings: Any) -> Any:
     """A quiet CPU trainer whose run folder is ``run``."""
     import lightning
+
     from fluxlight.training import quiet
 
     quiet()
     return lightning.Trainer(
         accelerator="cpu", devices=1, max_steps=max_steps, default_root_dir=run, logger=False, num_sanity_val_steps=0,
         enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False, gradient_clip_val=1.0,
-        callbacks=list(callbacks), **({"enable_checkpointing": False} if not any("Checkpoint" in type(c).__name__ for c in callbacks) else {}),
+        callbacks=list(callbacks), enable_checkpointing=any("Checkpoint" in type(c).__name__ for c in callbacks),
         **settings,
     )  # fmt: skip
 
@@ -181,7 +205,9 @@ def make_candidates(folder: Path, store: Path, n: int = 4) -> Path:
     for k, row in enumerate(rows):
         for side in "ab":
             np.save(folder / "latents" / f"{k}{side}.npy", rng.normal(size=(L, D)).astype(np.float32))
-        a, b = ({"latent": f"latents/{k}{side}.npy", "reward": reward} for side, reward in (("a", 1.5 + k), ("b", -0.5)))
+        a, b = (
+            {"latent": f"latents/{k}{side}.npy", "reward": reward} for side, reward in (("a", 1.5 + k), ("b", -0.5))
+        )
         experts.append({"id": row["id"], "prompt": row["caption"], "seed": k, "checkpoint": "x", **a})
         pairs.append({"id": row["id"], "prompt": row["caption"], "winner": a, "loser": b})
     write_jsonl(folder / "experts.jsonl", experts)

@@ -12,7 +12,16 @@ import soundfile
 import torch
 from small_world import SmallCodec, SmallJudge, SmallReward, make_data, make_stage, make_trainer, wake
 
-from callbacks import BundleWriter, CandidateWriter, CLAPCallback, FADCallback, LastCheckpoint, PowerEMA, RenderSlice, RewardCallback
+from callbacks import (
+    BundleWriter,
+    CandidateWriter,
+    CLAPCallback,
+    FADCallback,
+    LastCheckpoint,
+    PowerEMA,
+    RenderSlice,
+    RewardCallback,
+)
 from callbacks.ema import power_average
 from fluxlight import bundle
 from fluxlight.files import read_jsonl
@@ -57,20 +66,27 @@ def test_the_render_is_the_same_for_any_batch_size_and_draws_nothing_global(tmp_
 def test_the_callbacks_measure_the_very_files_that_were_written(tmp_path: Path) -> None:
     judge, reward = SmallJudge(), SmallReward()
     rng = np.random.default_rng(0)
-    reference = Reference.from_embeddings(judge.embed_audio(rng.normal(size=(9, 800)) * 0.3, 8000), judge.identity, 8000)
+    reference = Reference.from_embeddings(
+        judge.embed_audio(rng.normal(size=(9, 800)) * 0.3, 8000), judge.identity, 8000
+    )
     reference.save(tmp_path / "reference.safetensors")
     judge.calls = 0
     trainer = rendered(tmp_path, "run", [
-        RenderSlice(SmallCodec(), [Loudness()]), FADCallback(judge, str(tmp_path / "reference.safetensors")), CLAPCallback(judge),
+        RenderSlice(SmallCodec(), [Loudness()]), FADCallback(judge, str(tmp_path / "reference.safetensors")),
+        CLAPCallback(judge),
         RewardCallback(reward, batch_size=3), BundleWriter(),
     ])  # fmt: skip
     assert judge.calls == 1, "clips are embedded once, whoever asks"
     rows = read_jsonl(tmp_path / "run/slice/candidates.jsonl")
-    waves = torch.stack([torch.from_numpy(soundfile.read(tmp_path / "run/slice" / row["audio"], dtype="float32")[0]) for row in rows])
+    waves = torch.stack(
+        [torch.from_numpy(soundfile.read(tmp_path / "run/slice" / row["audio"], dtype="float32")[0]) for row in rows]
+    )
     assert torch.equal(waves, torch.stack([clip.audio for clip in RenderSlice.of(trainer).clips]))
     found = {k: float(v) for k, v in trainer.callback_metrics.items()}
     embedded = judge.embed_audio(waves, 8000)
-    assert found["val/clap"] == pytest.approx(float(clap_scores(embedded, judge.embed_text([r["prompt"] for r in rows])).mean()), rel=1e-5)
+    assert found["val/clap"] == pytest.approx(
+        float(clap_scores(embedded, judge.embed_text([r["prompt"] for r in rows])).mean()), rel=1e-5
+    )
     assert found["val/fad"] == pytest.approx(float(fad_to(embedded, reference.mean, reference.cov)), rel=1e-4)
     assert found["val/reward"] == pytest.approx(float(waves.std(1).mean()), rel=1e-5)
     assert {row["checkpoint"] for row in rows} == {bundle.bundle_hash(tmp_path / "run/bundle")}
@@ -111,7 +127,9 @@ def test_what_does_not_fit_ends_before_training(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="reference .* does not exist"):
         rendered(tmp_path, "run", [RenderSlice(SmallCodec()), FADCallback(SmallJudge(), "nowhere.safetensors")])
     judge = SmallJudge()
-    Reference.from_embeddings(np.random.default_rng(0).normal(size=(9, 3)), "another judge", 8000).save(tmp_path / "r.safetensors")
+    Reference.from_embeddings(np.random.default_rng(0).normal(size=(9, 3)), "another judge", 8000).save(
+        tmp_path / "r.safetensors"
+    )
     with pytest.raises(ValueError, match="embedded by another judge"):
         rendered(tmp_path, "run", [RenderSlice(SmallCodec()), FADCallback(judge, str(tmp_path / "r.safetensors"))])
 
@@ -121,10 +139,16 @@ def test_a_bundle_holds_raw_weights_and_averaged_ones_beside_them(tmp_path: Path
     start = {k: v.clone() for k, v in stage.model.state_dict().items()}
     plain = make_stage(head=GlobalAdaLN)
     make_trainer(tmp_path / "plain", [BundleWriter(), LastCheckpoint()]).fit(plain, datamodule=make_data(tmp_path))
-    make_trainer(tmp_path / "ema", [BundleWriter(), LastCheckpoint(), PowerEMA(1.0)]).fit(stage, datamodule=make_data(tmp_path))
+    make_trainer(tmp_path / "ema", [BundleWriter(), LastCheckpoint(), PowerEMA(1.0)]).fit(
+        stage, datamodule=make_data(tmp_path)
+    )
     raw, with_ema, ema = (bundle.load_bundle(tmp_path / run / "bundle", which).state_dict()
                           for run, which in (("plain", "raw"), ("ema", "raw"), ("ema", "ema")))  # fmt: skip
-    key = "backbone.audio_input_proj.0.weight" if "backbone.audio_input_proj.0.weight" in raw else next(k for k in raw if k.endswith("adaLN_modulation.1.weight"))
+    key = (
+        "backbone.audio_input_proj.0.weight"
+        if "backbone.audio_input_proj.0.weight" in raw
+        else next(k for k in raw if k.endswith("adaLN_modulation.1.weight"))
+    )
     assert all(torch.equal(raw[k], with_ema[k]) for k in raw), "averaging must not change training"
     assert not torch.equal(ema[key], raw[key]) and not torch.equal(ema[key], start[key])
 
@@ -143,7 +167,9 @@ def predicted(folder: Path, stage: Any, **candidates: Any) -> list[dict[str, Any
     from fluxlight.data import Candidates
 
     data = make_data(folder, candidates=Candidates(prompts=4, per_prompt=3, batch_size=5, **candidates))
-    make_trainer(folder / "out", [CandidateWriter(SmallCodec())]).predict(stage, datamodule=data, return_predictions=False)
+    make_trainer(folder / "out", [CandidateWriter(SmallCodec())]).predict(
+        stage, datamodule=data, return_predictions=False
+    )
     return read_jsonl(folder / "out/candidates.jsonl")
 
 

@@ -64,7 +64,13 @@ def test_a_text_is_stored_once(tmp_path: Path) -> None:
     parts = [features(c) for c in captions]
     writer.write(0, [t for t, _ in parts], np.stack([c for _, c in parts]))
     special = [features(""), features("bad")]
-    writer.finish([{"id": str(i), "caption": c} for i, c in enumerate(captions)], 1, ([t for t, _ in special], np.stack([c for _, c in special])), T, {})
+    writer.finish(
+        [{"id": str(i), "caption": c} for i, c in enumerate(captions)],
+        1,
+        ([t for t, _ in special], np.stack([c for _, c in special])),
+        T,
+        {},
+    )
     store = LatentStore(tmp_path / "s")
     assert len(store.text_c) == 4 and store.text_row.tolist() == [2, 3, 2, 2]
     with pytest.raises(ValueError, match="holds prompts only"):
@@ -86,12 +92,16 @@ def test_a_damaged_store_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not finished"):
         LatentStore(tmp_path / "begun")
     with pytest.raises(ValueError, match="mean is not finite"):
-        LatentStoreWriter(tmp_path / "nan", {}).write(0, [np.zeros((1, 8))], np.zeros((1, 5)), np.full((1, 12, 4), np.nan))
+        LatentStoreWriter(tmp_path / "nan", {}).write(
+            0, [np.zeros((1, 8))], np.zeros((1, 5)), np.full((1, 12, 4), np.nan)
+        )
 
 
 @given(clips=st.integers(1, 7), size=st.integers(1, 8), base=st.integers(0, 100))
 @settings(deadline=None, max_examples=20)
-def test_noise_of_a_prompt_knows_nothing_of_batches(clips: int, size: int, base: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_noise_of_a_prompt_knows_nothing_of_batches(
+    clips: int, size: int, base: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     store = _slice(tmp_path_factory)
     flat = [clip for batch in slice_prompts(store, size, base, clips) for clip in batch]
     assert flat == [(i, base + i) for i in range(clips)]
@@ -111,13 +121,19 @@ def test_candidates_are_distinct_captions_with_noise_of_their_own(tmp_path: Path
     flat = [clip for batch in candidate_prompts(store, 10, 3, 1000, 4, 0) for clip in batch]
     assert len({seed for _, seed in flat}) == 30 and set(Counter(row for row, _ in flat).values()) == {3}
     assert flat == [clip for batch in candidate_prompts(store, 10, 3, 1000, 7, 0) for clip in batch]
-    assert {row for row, _ in flat} != {row for batch in candidate_prompts(store, 10, 3, 1000, 4, 1) for row, _ in batch}
+    assert {row for row, _ in flat} != {
+        row for batch in candidate_prompts(store, 10, 3, 1000, 4, 1) for row, _ in batch
+    }
     with pytest.raises(ValueError, match="prompts is 25, but .* only 24 distinct captions"):
         candidate_prompts(store, 25, 3, 1000, 4, 0)
 
 
 def test_a_mixture_holds_experts_five_times_under_their_own_text(tmp_path: Path) -> None:
-    data = make_data(tmp_path, MixtureData, experts=str(make_candidates(tmp_path / "c", make_store(tmp_path / "store")) / "experts.jsonl"))
+    data = make_data(
+        tmp_path,
+        MixtureData,
+        experts=str(make_candidates(tmp_path / "c", make_store(tmp_path / "store")) / "experts.jsonl"),
+    )
     table = Counter(data.table().tolist())
     assert [table[i] for i in (0, 23, 24, 27)] == [1, 1, 5, 5] and len(table) == 28
     batch = data.rows().batch([25, 1, 24, 5])
@@ -178,15 +194,33 @@ def test_encode_is_resumable_and_says_what_it_was_made_with(tmp_path: Path, monk
 
     def go(out: str, prefix: str = "") -> LatentStore:
         source = AudioFolder(str(tmp_path / "captions.tsv"), str(tmp_path), sample_rate=8000, seconds=1.0)
-        encode(str(tmp_path / out), SmallCodec(), Letters(), SmallJudge(), SmallReward(), source=source, shard=2, prefix=prefix)
+        encode(
+            str(tmp_path / out),
+            SmallCodec(),
+            Letters(),
+            SmallJudge(),
+            SmallReward(),
+            source=source,
+            shard=2,
+            prefix=prefix,
+        )
         return LatentStore(tmp_path / out)
 
     whole = go("whole")
-    assert len(whole) == 5 and whole.meta["identities"] == {"codec": "small-codec", "text": "letters", "clap": "small-judge-1", "reward": "small-reward"}
+    assert len(whole) == 5 and whole.meta["identities"] == {
+        "codec": "small-codec",
+        "text": "letters",
+        "clap": "small-judge-1",
+        "reward": "small-reward",
+    }
     assert not (tmp_path / "whole" / "shards").exists()
     # a kill between two shards
     with monkeypatch.context() as patch:
-        patch.setattr(SmallReward, "score", lambda self, audio, *rest: (_ for _ in ()).throw(KeyboardInterrupt) if len(audio) == 1 else audio.std(1))
+        patch.setattr(
+            SmallReward,
+            "score",
+            lambda self, audio, *rest: (_ for _ in ()).throw(KeyboardInterrupt) if len(audio) == 1 else audio.std(1),
+        )
         with pytest.raises(KeyboardInterrupt):
             go("again")
     assert len(list((tmp_path / "again" / "shards").iterdir())) == 2

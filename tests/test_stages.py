@@ -27,20 +27,31 @@ def test_crpo_loss_is_the_published_one(golden: Path) -> None:
         value = {k: torch.tensor(v, dtype=torch.float64) for k, v in case["inputs"].items()}
         value["model_pred_w"].requires_grad_()
         value["model_pred_l"].requires_grad_()
-        errors = [flow.per_sample_loss(value[f"{who}_pred_{side}"], value[f"target_{side}"]) for who in ("model", "ref") for side in "wl"]
+        errors = [
+            flow.per_sample_loss(value[f"{who}_pred_{side}"], value[f"target_{side}"])
+            for who in ("model", "ref")
+            for side in "wl"
+        ]
         terms = crpo_loss(*errors, beta=float(case.get("beta_dpo", file["beta_dpo"])))
         expected = case["outputs"]
-        for found, name in zip(errors, ("model_losses_w", "model_losses_l", "ref_losses_w", "ref_losses_l"), strict=True):
+        for found, name in zip(
+            errors, ("model_losses_w", "model_losses_l", "ref_losses_w", "ref_losses_l"), strict=True
+        ):
             assert torch.allclose(found.double(), torch.tensor(expected[name], dtype=torch.float64), rtol=1e-5)
         # inside is a difference of nearly equal errors times 1000: fp32 leaves four digits of it
-        assert torch.allclose(terms.inside.double(), torch.tensor(expected["inside_term"], dtype=torch.float64), rtol=2e-4, atol=2e-3)
+        assert torch.allclose(
+            terms.inside.double(), torch.tensor(expected["inside_term"], dtype=torch.float64), rtol=2e-4, atol=2e-3
+        )
         assert float(terms.loss) == pytest.approx(expected["loss"], rel=2e-4)
         assert float(terms.preference) == pytest.approx(expected["dpo_term"], rel=2e-4, abs=1e-6)
         assert float(errors[0].mean()) == pytest.approx(expected["fm_winner_term"], rel=1e-5)
         assert float(terms.accuracy) == pytest.approx(expected["implicit_acc"])
         terms.loss.backward()
         for side in "wl":
-            grad, want = value[f"model_pred_{side}"].grad, torch.tensor(expected[f"grad_model_pred_{side}"], dtype=torch.float64)
+            grad, want = (
+                value[f"model_pred_{side}"].grad,
+                torch.tensor(expected[f"grad_model_pred_{side}"], dtype=torch.float64),
+            )
             assert grad is not None and torch.allclose(grad, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
 
 
@@ -51,13 +62,18 @@ def test_crpo_starts_at_ln_2_plus_the_winners_error() -> None:
     assert float(terms.accuracy) == 0.0
 
 
-@pytest.mark.parametrize(("update", "factor"), [(0, 1 / 11), (9, 10 / 11), (10, 1.0), (89, 1.0), (90, 0.1), (99, 0.1), (100, 0.01), (109, 0.01)])
+@pytest.mark.parametrize(
+    ("update", "factor"),
+    [(0, 1 / 11), (9, 10 / 11), (10, 1.0), (89, 1.0), (90, 0.1), (99, 0.1), (100, 0.01), (109, 0.01)],
+)
 def test_the_rate_falls_at_80_and_90_percent_after_warm_up(update: int, factor: float) -> None:
     assert Schedule(warmup=10).factor(update, 110) == pytest.approx(factor)
     assert Schedule(warmup=10, decay_at=()).factor(109, 110) == 1.0
 
 
-def fitted(folder: Path, run: str, stage: Any, data: Any, max_steps: int = 8, ckpt: str | None = None, callbacks: Any = ()) -> Any:
+def fitted(
+    folder: Path, run: str, stage: Any, data: Any, max_steps: int = 8, ckpt: str | None = None, callbacks: Any = ()
+) -> Any:
     trainer = make_trainer(folder / run, [*callbacks, BundleWriter(), LastCheckpoint()], max_steps)
     trainer.fit(stage, datamodule=data, ckpt_path=ckpt)
     return trainer
@@ -72,7 +88,9 @@ class Recorder:
 
         def draws(shape: Any, batch_idx: int) -> Any:
             made = inner(shape, batch_idx)
-            self.seen.append((self.rows, float(made.noise.sum()), float(made.t.sum() + made.text_coin.sum() + made.score_coin.sum())))
+            self.seen.append(
+                (self.rows, float(made.noise.sum()), float(made.t.sum() + made.text_coin.sum() + made.score_coin.sum()))
+            )
             return made
 
         step = stage.training_step
@@ -122,7 +140,7 @@ def _draws(stage: Any, batch: Any) -> Any:
 
     # outside a trainer: epoch 0, process 0
     stage._trainer = types.SimpleNamespace(current_epoch=0, global_rank=0)
-    return stage.draws(tuple(batch.mean.shape), 0)
+    return stage.draws(batch.mean.shape, 0)
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -135,7 +153,11 @@ def test_training_learns(tmp_path: Path) -> None:
     trainer.fit(stage, datamodule=data)
     with torch.no_grad():
         after = float(stage.sample_losses(batch, _draws(stage, batch)).mean())
-        zero = float(flow.per_sample_loss(torch.zeros_like(batch.mean), flow.target(stage.model.normalize(batch.mean), _draws(stage, batch).noise)).mean())
+        zero = float(
+            flow.per_sample_loss(
+                torch.zeros_like(batch.mean), flow.target(stage.model.normalize(batch.mean), _draws(stage, batch).noise)
+            ).mean()
+        )
     assert after < 0.75 * zero
 
 
@@ -171,7 +193,13 @@ def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
     wake(start.model, 0.1)
     start.model.set_latent_statistics(torch.ones(4), 2 * torch.ones(4))
     bundle.save_bundle(tmp_path / "start", start.model)
-    stage = make_stage(CRPO, head=InputAdd, init_from=str(tmp_path / "start"), text_drop=0.0, optimizer=lambda p: torch.optim.AdamW(p, lr=1e-4))
+    stage = make_stage(
+        CRPO,
+        head=InputAdd,
+        init_from=str(tmp_path / "start"),
+        text_drop=0.0,
+        optimizer=lambda p: torch.optim.AdamW(p, lr=1e-4),
+    )
     first: dict[str, float] = {}
     logged: list[dict[str, float]] = []
     inner = stage.report
@@ -204,7 +232,14 @@ def test_crpo_goes_on_with_the_starting_weights_as_reference(tmp_path: Path) -> 
     fitted(tmp_path, "run", make_stage(CRPO), make_data(tmp_path, PairData, **pairs), max_steps=4)
     stage = make_stage(CRPO)
     before = {k: v.clone() for k, v in stage.model.named_parameters()}
-    fitted(tmp_path, "run", stage, make_data(tmp_path, PairData, **pairs), max_steps=8, ckpt=str(tmp_path / "run/last.ckpt"))
+    fitted(
+        tmp_path,
+        "run",
+        stage,
+        make_data(tmp_path, PairData, **pairs),
+        max_steps=8,
+        ckpt=str(tmp_path / "run/last.ckpt"),
+    )
     assert all(torch.equal(before[k], v) for k, v in stage._reference[0].named_parameters())
     assert any(not torch.equal(before[k], v) for k, v in stage.model.named_parameters())
 
@@ -221,7 +256,9 @@ def test_a_stage_starts_from_its_store_or_from_its_bundle(tmp_path: Path) -> Non
     stage = make_stage(head=GlobalAdaLN, score_quantile=0.99)
     fitted(tmp_path, "run", stage, data)
     assert torch.allclose(stage.model.backbone.latent_mean.flatten(), data.store.statistics[0])
-    assert torch.equal(stage.model.backbone.empty_string_feat, data.store.empty[0]) and bool(stage.model.negative_stored)
+    assert torch.equal(stage.model.backbone.empty_string_feat, data.store.empty[0]) and bool(
+        stage.model.negative_stored
+    )
     assert stage.sampler.score == pytest.approx(data.store.score_quantile(0.99))
     # another store, but the statistics that the weights were trained with
     make_store(tmp_path / "other" / "store", n=9)
@@ -239,7 +276,9 @@ def test_a_stage_starts_from_its_store_or_from_its_bundle(tmp_path: Path) -> Non
         ({"init_from": "nowhere"}, {}, 8, "nowhere is no bundle"),
     ],
 )
-def test_what_cannot_be_trained_says_so(tmp_path: Path, settings: Any, data_settings: Any, max_steps: int, says: str) -> None:
+def test_what_cannot_be_trained_says_so(
+    tmp_path: Path, settings: Any, data_settings: Any, max_steps: int, says: str
+) -> None:
     if not (data_settings := dict(data_settings)).pop("scores", True):
         make_store(tmp_path / "store", score=False)
     with pytest.raises((ValueError, FileNotFoundError), match=says):
@@ -250,6 +289,8 @@ def test_sizes_of_store_and_backbone_must_agree(tmp_path: Path) -> None:
     from fluxlight.backbone import FluxAudio
     from fluxlight.stages import ScoreCondSFT
 
-    backbone = FluxAudio(4, 8, 7, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, latent_seq_len=12, text_seq_len=6, ffn_multiple=8)
+    backbone = FluxAudio(
+        4, 8, 7, hidden_dim=16, depth=2, fused_depth=1, num_heads=2, latent_seq_len=12, text_seq_len=6, ffn_multiple=8
+    )
     with pytest.raises(ValueError, match="text_c_dim is 7, store .* has 5: make them equal"):
         fitted(tmp_path, "run", ScoreCondSFT(backbone), make_data(tmp_path))

@@ -60,7 +60,14 @@ def encode(
         if codec is None:
             raise ValueError("codec is null: give one, or encode with --text_only true")
         identities |= {"codec": codec.identity} | ({"reward": reward.identity} if reward is not None else {})
-    recipe = {**source.recipe, **identities, "text_only": text_only, "prefix": prefix, "negative": negative, "shard": shard}
+    recipe = {
+        **source.recipe,
+        **identities,
+        "text_only": text_only,
+        "prefix": prefix,
+        "negative": negative,
+        "shard": shard,
+    }
     writer = LatentStoreWriter(out, recipe)
     if writer.finished:
         print(f"nothing to do: {out} is finished", file=sys.stderr)
@@ -77,8 +84,14 @@ def encode(
             continue
         audio = source.audio(start, start + len(captions))
         with torch.no_grad():
-            mean, std = codec.encode(audio if source.sample_rate == codec.sample_rate else _resampled(audio, source, codec))
-            scores = None if reward is None else reward.score(audio, source.sample_rate, [r["caption"] for r in rows[start : start + shard]])
+            mean, std = codec.encode(
+                audio if source.sample_rate == codec.sample_rate else _resampled(audio, source, codec)
+            )
+            scores = (
+                None
+                if reward is None
+                else reward.score(audio, source.sample_rate, [r["caption"] for r in rows[start : start + shard]])
+            )
         writer.write(number, tokens, text_c, _array(mean), _array(std), _array(scores))
     writer.finish(rows, len(starts), texts(["", negative], text, clap), text.length, identities)
     print(f"{len(rows)} {'prompts' if text_only else 'clips'} -> {out}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Generated clips as training rows: the latents that selection kept, under the text of the caption they were made for."""
+"""Generated clips as training rows: the latents that selection kept, under the text they were made for."""
 
 from __future__ import annotations
 
@@ -51,14 +51,16 @@ class Generated:
             raise FileNotFoundError(f"latent {path} is missing or damaged: run 'fluxlight predict' again") from None
         assert self.store.mean is not None
         if latent.shape != self.store.mean.shape[1:]:
-            raise ValueError(f"latent {path} has shape {latent.shape}, the store has {self.store.mean.shape[1:]}: predict with this codec")
+            raise ValueError(
+                f"latent {path} has shape {latent.shape}, the store {self.store.mean.shape[1:]}: predict anew"
+            )
         return latent
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """The clips of ``indices``; they have no posterior, so their standard deviation is 0 where the store has one."""
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """The clips of ``indices``; they have no posterior: their std is 0 where the store has one."""
         index = np.asarray(indices, dtype=np.int64)
         texts = self.store.prompts(self.positions[index].tolist(), [0] * len(index))
         mean = torch.from_numpy(self.latents[index].astype(np.float32))

@@ -41,7 +41,9 @@ class Mixture:
         if len(real):
             parts.insert(0, self.store.batch(index[real]))
         back = torch.from_numpy(np.argsort(np.concatenate([real, made]) if len(real) else made))
-        columns = {f.name: _join([getattr(part, f.name) for part in parts], back) for f in fields(Batch)}
+        columns: dict[str, Any] = {
+            f.name: _join([getattr(part, f.name) for part in parts], back) for f in fields(Batch)
+        }
         columns["index"] = torch.from_numpy(index)
         return Batch(**columns)
 
@@ -60,7 +62,9 @@ class MixtureData(SFTData):
         **settings: of `SFTData`.
     """
 
-    def __init__(self, experts: str | None = None, oversample: int = 5, experts_only: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, experts: str | None = None, oversample: int = 5, experts_only: bool = False, **settings: Any
+    ) -> None:
         super().__init__(**settings)
         self.experts, self.oversample, self.experts_only = experts, oversample, experts_only
 

@@ -27,7 +27,9 @@ class Pairs:
         for row in rows:
             if row["winner"]["latent"] == row["loser"]["latent"]:
                 raise ValueError(f"pair of {row['id']} sets a clip against itself: run 'fluxlight select pairs' again")
-        self.winner, self.loser = (Generated([{"id": r["id"], **r[side]} for r in rows], folder, store) for side in ("winner", "loser"))
+        self.winner, self.loser = (
+            Generated([{"id": r["id"], **r[side]} for r in rows], folder, store) for side in ("winner", "loser")
+        )
 
     def __len__(self) -> int:
         return len(self.winner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.utils.data import Dataset
+
 from fluxlight.data.store import LatentStore
 from fluxlight.draws import permutation
 from fluxlight.types import PromptBatch
@@ -11,7 +13,7 @@ Planned = list[tuple[int, int]]
 
 
 def slice_prompts(store: LatentStore, batch_size: int, seed: int, clips: int | None = None) -> list[Planned]:
-    """The first ``clips`` prompts of a slice (all when None); prompt i has noise seed ``seed + i`` (FACTS section 4)."""
+    """The first ``clips`` prompts of a slice (None: all); prompt i has noise seed ``seed + i`` (FACTS section 4)."""
     n = len(store) if clips is None else min(clips, len(store))
     return _cut([(i, seed + i) for i in range(n)], batch_size)
 
@@ -37,7 +39,9 @@ def candidate_prompts(
             seen.add(text)
             rows.append(int(row))
     if len(rows) < prompts:
-        raise ValueError(f"data.candidates.prompts is {prompts}, but store {store.folder} has only {len(rows)} distinct captions")
+        raise ValueError(
+            f"data.candidates.prompts is {prompts}, but store {store.folder} has only {len(rows)} distinct captions"
+        )
     # prompt by prompt: a run that is cut short leaves whole groups to select from
     return _cut([(row, seed + j * prompts + i) for i, row in enumerate(rows) for j in range(per_prompt)], batch_size)
 
@@ -49,7 +53,7 @@ def _cut(clips: Planned, size: int) -> list[Planned]:
     return [clips[start : start + size] for start in range(0, len(clips), size)]
 
 
-class PromptBatches:
+class PromptBatches(Dataset[PromptBatch]):
     """Planned batches as a map-style dataset of `PromptBatch`.
 
     Args:

@@ -47,7 +47,9 @@ class BatchStream:
         rank, world: which share of the global batch is ours.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, batches: int, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, stream: Stream, batch_size: int, batches: int, epoch: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
         self.stream, self.batch_size, self.batches, self.epoch = stream, batch_size, batches, epoch
         self.rank, self.world = rank, world
 

@@ -1,4 +1,4 @@
-"""SFTData: batches of a latent store for training, the prompt slice for validation, training captions for candidates."""
+"""SFTData: batches of a store for training, the prompt slice for validation, training captions for candidates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
@@ -41,7 +41,7 @@ class Rows(Protocol):
     def batch(self, indices: Sequence[int]) -> Any: ...
 
 
-class WholeBatches:
+class WholeBatches(Dataset[Any]):
     """Map-style dataset whose unit is a batch: PyTorch hands it all indices of a batch at once.
 
     Args:
@@ -126,8 +126,14 @@ class SFTData(L.LightningDataModule):
             batches = min(batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
         stream = Stream(self.table(), self.seed)
         sampler = BatchStream(stream, self.batch_size, batches, self._epoch, *self._place)
-        return DataLoader(WholeBatches(self.rows()), batch_sampler=sampler, collate_fn=_same, generator=torch.Generator(),
-                          num_workers=self.num_workers, persistent_workers=self.num_workers > 0)  # type: ignore[arg-type]
+        return DataLoader(
+            WholeBatches(self.rows()),
+            batch_sampler=sampler,
+            collate_fn=_same,
+            generator=torch.Generator(),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader | list[Any]:
         """The prompt slice, always in the same batches; this process's share of them."""

@@ -50,8 +50,15 @@ class CorpusSplit(Source):
 
     sample_rate = 44_100
 
-    def __init__(self, split: str = "train", preset: Literal["debug", "tiny", "judges"] = "tiny", clips: int | None = None,
-                 seed: int = 0, folder: str | None = None, jobs: int = 2) -> None:
+    def __init__(
+        self,
+        split: str = "train",
+        preset: Literal["debug", "tiny", "judges"] = "tiny",
+        clips: int | None = None,
+        seed: int = 0,
+        folder: str | None = None,
+        jobs: int = 2,
+    ) -> None:
         from fluxlight.embedded.corpus import CorpusSpec
 
         size = clips if clips is not None else getattr(CorpusSpec, preset)().sizes.get(split, 0)
@@ -93,7 +100,14 @@ class AudioFolder(Source):
         seconds: length of a clip.
     """
 
-    def __init__(self, captions: str, folder: str | None = None, suffix: str = ".wav", sample_rate: int = 44_100, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        captions: str,
+        folder: str | None = None,
+        suffix: str = ".wav",
+        sample_rate: int = 44_100,
+        seconds: float = 10.0,
+    ) -> None:
         self.captions, self.folder, self.suffix = Path(captions), Path(folder) if folder else None, suffix
         self.sample_rate, self.samples = sample_rate, round(seconds * sample_rate)
         if not self.captions.is_file():
@@ -133,7 +147,9 @@ class AudioFolder(Source):
         try:
             wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError):
-            raise FileNotFoundError(f"audio {path} is missing or damaged: put it there or take its line out of {self.captions}") from None
+            raise FileNotFoundError(
+                f"audio {path} is missing or damaged: put it there or take its line out of {self.captions}"
+            ) from None
         mono = soxr.resample(wave.mean(axis=1), rate, self.sample_rate)[: self.samples]
         peak = float(np.abs(mono).max(initial=0.0))
         if not np.isfinite(peak) or peak < 1e-6:

@@ -2,10 +2,10 @@
 
 | file | content |
 |---|---|
-| meta.json | identities (codec, text, clap, reward), sizes, latent statistics, score quantiles; written last |
+| meta.json | identities of codec, encoders and reward, sizes, statistics, quantiles; written last |
 | rows.jsonl | one row a clip: id, caption, tags, where its audio is |
-| tokens.npy, offsets.npy | token features of every distinct text, unpadded ``(sum n_i, E)`` fp16, and where each starts |
-| text_row.npy, text_c.npy | text of each clip ``(N,)``, global text embedding of every distinct text ``(texts, C)`` |
+| tokens.npy, offsets.npy | tokens of every distinct text, unpadded ``(sum n_i, E)`` fp16; where each starts |
+| text_row.npy, text_c.npy | text of each clip ``(N,)``; global embedding of every distinct text ``(texts, C)`` |
 | mean.npy, std.npy | latents ``(N, L, D)``, codec units; absent in a store of prompts; std absent for a deterministic codec |
 | score.npy | reward of each clip ``(N,)`` |
 
@@ -44,7 +44,10 @@ class LatentStore:
             raise FileNotFoundError(f"store {self.folder} {state}: make it with 'fluxlight encode --out {self.folder}'")
         self.meta: dict[str, Any] = read_json(self.folder / "meta.json")
         if self.meta.get("version") != VERSION:
-            raise ValueError(f"store {self.folder} has version {self.meta.get('version')}, this fluxlight reads {VERSION}: encode it again")
+            raise ValueError(
+                f"store {self.folder} has version {self.meta.get('version')}, this fluxlight reads {VERSION}: "
+                "encode it again"
+            )
         self.rows = read_jsonl(self.folder / "rows.jsonl")
         self.offsets, self.text_row = self._array("offsets"), self._array("text_row")
         self.tokens, self.text_c = self._array("tokens"), self._array("text_c")
@@ -52,10 +55,16 @@ class LatentStore:
         self.std = self._array("std") if self.meta["has_std"] else None
         self.score = self._array("score") if self.meta["has_score"] else None
         lengths = {"rows.jsonl": len(self.rows), "text_row.npy": len(self.text_row)}
-        lengths |= {f"{k}.npy": len(v) for k, v in (("mean", self.mean), ("std", self.std), ("score", self.score)) if v is not None}
+        lengths |= {
+            f"{k}.npy": len(v)
+            for k, v in (("mean", self.mean), ("std", self.std), ("score", self.score))
+            if v is not None
+        }
         for name, length in lengths.items():
             if length != self.meta["n"]:
-                raise ValueError(f"store {self.folder}: {name} has {length} rows, meta.json says {self.meta['n']}: encode it again")
+                raise ValueError(
+                    f"store {self.folder}: {name} has {length} rows, meta.json says {self.meta['n']}: encode it again"
+                )
 
     def _array(self, name: str) -> np.ndarray:
         path = self.folder / f"{name}.npy"
@@ -63,7 +72,9 @@ class LatentStore:
             # small arrays into memory, large ones mapped
             return np.load(path, mmap_mode="r" if path.stat().st_size > 1 << 20 else None)
         except (OSError, ValueError, EOFError):
-            raise ValueError(f"store {self.folder}: {name}.npy is missing or damaged: delete the folder and encode it again") from None
+            raise ValueError(
+                f"store {self.folder}: {name}.npy is missing or damaged: delete the folder and encode it again"
+            ) from None
 
     def __len__(self) -> int:
         return int(self.meta["n"])
@@ -78,7 +89,9 @@ class LatentStore:
         try:
             return self._positions[id]
         except KeyError:
-            raise ValueError(f"clip {id!r} is not in store {self.folder}: the rows were made from another store") from None
+            raise ValueError(
+                f"clip {id!r} is not in store {self.folder}: the rows were made from another store"
+            ) from None
 
     @cached_property
     def _positions(self) -> dict[str, int]:
@@ -113,7 +126,9 @@ class LatentStore:
     def score_quantile(self, q: float) -> float:
         """The q-quantile of the training scores."""
         if self.score is None:
-            raise ValueError(f"store {self.folder} has no scores: encode it with a reward, or set model.score_quantile to null")
+            raise ValueError(
+                f"store {self.folder} has no scores: encode it with a reward, or set model.score_quantile to null"
+            )
         return float(np.quantile(np.asarray(self.score, dtype=np.float64), q))
 
     def require_latents(self) -> None:
@@ -121,7 +136,7 @@ class LatentStore:
         if self.mean is None:
             raise ValueError(f"store {self.folder} holds prompts only: training needs one made without --text_only")
 
-    def batch(self, indices: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The clips of ``indices``; see `Batch` for shapes."""
         self.require_latents()
         assert self.mean is not None
@@ -138,7 +153,9 @@ class LatentStore:
         index = np.asarray(indices, dtype=np.int64)
         text, text_c = self._text(self.text_row[index])
         rows = [self.rows[i] for i in index]
-        return PromptBatch([r["id"] for r in rows], [r["caption"] for r in rows], text, text_c, torch.tensor(list(seeds)))
+        return PromptBatch(
+            [r["id"] for r in rows], [r["caption"] for r in rows], text, text_c, torch.tensor(list(seeds))
+        )
 
 
 def _tensor(values: np.ndarray) -> Tensor:

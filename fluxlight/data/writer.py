@@ -35,8 +35,10 @@ class LatentStoreWriter:
             differs = sorted(key for key in old.keys() | recipe.keys() if old.get(key) != recipe.get(key))
             if differs:
                 key = differs[0]
-                raise ValueError(f"store {self.folder} was made with {key} = {old.get(key)!r}, now it is {recipe.get(key)!r}: "
-                                 "choose another --out or delete the folder")
+                raise ValueError(
+                    f"store {self.folder} was made with {key} = {old.get(key)!r}, now it is {recipe.get(key)!r}: "
+                    "choose another --out or delete the folder"
+                )
         else:
             write_json(begun, recipe)
 
@@ -52,21 +54,39 @@ class LatentStoreWriter:
     def _path(self, number: int) -> Path:
         return self.shards / f"{number:06d}.safetensors"
 
-    def write(self, number: int, tokens: Sequence[np.ndarray], text_c: np.ndarray, mean: np.ndarray | None = None,
-              std: np.ndarray | None = None, score: np.ndarray | None = None) -> None:
-        """Write one shard of n clips: tokens ``[(n_i, E)]``, text_c ``(n, C)``, mean and std ``(n, L, D)``, score ``(n,)``."""
-        arrays = {"tokens": np.concatenate(list(tokens)).astype(np.float16),
-                  "lengths": np.array([len(t) for t in tokens], dtype=np.int64), "text_c": text_c.astype(np.float32)}
+    def write(
+        self,
+        number: int,
+        tokens: Sequence[np.ndarray],
+        text_c: np.ndarray,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        score: np.ndarray | None = None,
+    ) -> None:
+        """Write n clips: tokens ``[(n_i, E)]``, text_c ``(n, C)``, mean and std ``(n, L, D)``, score ``(n,)``."""
+        arrays = {
+            "tokens": np.concatenate(list(tokens)).astype(np.float16),
+            "lengths": np.array([len(t) for t in tokens], dtype=np.int64),
+            "text_c": text_c.astype(np.float32),
+        }
         for name, value in (("mean", mean), ("std", std), ("score", score)):
             if value is not None:
                 if not np.isfinite(value).all():
-                    raise ValueError(f"shard {number} of store {self.folder}: {name} is not finite: look at its clips before going on")
+                    raise ValueError(
+                        f"shard {number} of store {self.folder}: {name} is not finite: look at its clips first"
+                    )
                 arrays[name] = np.ascontiguousarray(value, dtype=np.float32)
         with atomic_path(self._path(number)) as temporary:
             save_file(arrays, str(temporary))
 
-    def finish(self, rows: Sequence[dict[str, Any]], shards: int, special: tuple[Sequence[np.ndarray], np.ndarray],
-               text_len: int, identities: dict[str, str]) -> None:
+    def finish(
+        self,
+        rows: Sequence[dict[str, Any]],
+        shards: int,
+        special: tuple[Sequence[np.ndarray], np.ndarray],
+        text_len: int,
+        identities: dict[str, str],
+    ) -> None:
         """Pack shards 0 .. shards - 1.
 
         Args:
@@ -104,7 +124,9 @@ class LatentStoreWriter:
                     text_row[row] = known[caption]
                 position = last
             if position != len(rows):
-                raise ValueError(f"store {self.folder}: the shards do not hold the expected {len(rows)} clips: delete {self.shards}")
+                raise ValueError(
+                    f"store {self.folder}: the shards do not hold the expected {len(rows)} clips: delete {self.shards}"
+                )
             meta: dict[str, Any] = {
                 "version": VERSION, "n": len(rows), "identities": identities, "text_len": text_len,
                 "text_dim": int(texts[0].shape[1]), "text_c_dim": len(text_c[0]), "recipe": self.recipe,
@@ -127,7 +149,9 @@ class LatentStoreWriter:
         try:
             return load_file(str(self._path(number)))
         except Exception as error:
-            raise ValueError(f"{self._path(number)} is missing or damaged ({type(error).__name__}): delete it and run again") from None
+            raise ValueError(
+                f"{self._path(number)} is missing or damaged ({type(error).__name__}): delete it and run again"
+            ) from None
 
     def _save(self, name: str, value: np.ndarray) -> None:
         with atomic_path(self.folder / f"{name}.npy") as temporary:
@@ -144,10 +168,17 @@ def summary(name: str, column: np.ndarray) -> dict[str, Any]:
             total, square, count = total + flat.sum(0), square + (flat**2).sum(0), count + len(flat)
         mean = total / count
         std = np.sqrt(np.maximum(square / count - mean**2, 1e-12))
-        return {"latent_len": column.shape[1], "latent_dim": column.shape[2],
-                "latent_mean": mean.tolist(), "latent_std": std.tolist()}
+        return {
+            "latent_len": column.shape[1],
+            "latent_dim": column.shape[2],
+            "latent_mean": mean.tolist(),
+            "latent_std": std.tolist(),
+        }
     if name == "score":
         quantiles = (0.01, 0.1, 0.5, 0.9, 0.99)
-        return {"score_mean": float(column.mean(dtype=np.float64)), "score_std": float(column.std(dtype=np.float64)),
-                "score_quantiles": {str(q): float(np.quantile(column.astype(np.float64), q)) for q in quantiles}}
+        return {
+            "score_mean": float(column.mean(dtype=np.float64)),
+            "score_std": float(column.std(dtype=np.float64)),
+            "score_quantiles": {str(q): float(np.quantile(column.astype(np.float64), q)) for q in quantiles},
+        }
     return {}

@@ -21,10 +21,13 @@ def score_items(reward: EmbeddedReward, items: Items, owner: Tensor | None = Non
     return reward.score_embeddings(items.clap.to(device), second, text.to(device)).cpu()
 
 
-def _share(better: Tensor, worse: Tensor) -> list[float | int]:
-    """[share of pairs in which the better one scores higher, number of pairs]; equal scores count half."""
+def _share(better: Tensor, worse: Tensor) -> list[float | int | None]:
+    """[share of pairs in which the better one scores higher, number of pairs]; equal scores count half.
+
+    No pairs: [None, 0].
+    """
     won = (better > worse).double() + 0.5 * (better == worse).double()
-    return [round(float(won.mean()), 4), won.numel()] if won.numel() else [float("nan"), 0]
+    return [round(float(won.mean()), 4), won.numel()] if won.numel() else [None, 0]
 
 
 def known_order(reward: EmbeddedReward, items: Items, seed: int = 0) -> dict[str, Any]:

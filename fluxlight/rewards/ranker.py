@@ -137,6 +137,8 @@ def calibrate(reward: EmbeddedReward, data: Any) -> dict[str, Any]:
         "held_out": {"kinds": list(data.held_out), "levels_below": data.mildest},
         "calibration": {"split": data.calibration_split, "clips": len(raw), "mean": 0.5, "sd": 1.2},
     }
+    codec = getattr(data, "codec", None)
+    facts["codec"] = {"identity": codec.identity if codec is not None else None, "clips": data.coded}
     for key in ("split", "templates", "clips", "varied", "wordings", "batch_size", "seed"):
         facts[key] = getattr(data, key)
     return facts

@@ -1,4 +1,4 @@
-"""Stage: the mechanics every stage shares: model, initialisation, draws, optimiser, rendering. A stage adds its loss."""
+"""Stage: what every stage shares: model, initialisation, draws, optimiser, rendering. A stage adds its loss."""
 
 from __future__ import annotations
 
@@ -108,13 +108,21 @@ class Stage(L.LightningModule):
 
     def _adopt(self, store: LatentStore) -> None:
         backbone = self.model.backbone
-        sizes = [("text_dim", "text_dim", backbone.text_dim), ("text_c_dim", "text_c_dim", backbone.text_c_dim),
-                 ("text_len", "text_seq_len", backbone.text_seq_len)]
+        sizes = [
+            ("text_dim", "text_dim", backbone.text_dim),
+            ("text_c_dim", "text_c_dim", backbone.text_c_dim),
+            ("text_len", "text_seq_len", backbone.text_seq_len),
+        ]
         if store.mean is not None:
-            sizes += [("latent_dim", "latent_dim", backbone.latent_dim), ("latent_len", "latent_seq_len", backbone.latent_seq_len)]
+            sizes += [
+                ("latent_dim", "latent_dim", backbone.latent_dim),
+                ("latent_len", "latent_seq_len", backbone.latent_seq_len),
+            ]
         for key, setting, size in sizes:
             if store.meta[key] != size:
-                raise ValueError(f"model.backbone.{setting} is {size}, store {store.folder} has {store.meta[key]}: make them equal")
+                raise ValueError(
+                    f"model.backbone.{setting} is {size}, store {store.folder} has {store.meta[key]}: make them equal"
+                )
         if self.init_from is None:
             if store.mean is not None:
                 self.model.set_latent_statistics(*store.statistics)
@@ -129,13 +137,14 @@ class Stage(L.LightningModule):
         epoch = min(data.batches_per_epoch, batches)
         if trainer.max_steps > 0 and batches % epoch:
             raise ValueError(
-                f"trainer.max_steps x accumulate_grad_batches is {batches}, no multiple of data.batches_per_epoch {epoch}: "
+                f"trainer.max_steps x accumulate_grad_batches is {batches}, "
+                f"no multiple of data.batches_per_epoch {epoch}: "
                 "the run would end between two checkpoints; change one of them"
             )
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def draws(self, shape: tuple[int, int, int], batch_idx: int) -> Draws:
+    def draws(self, shape: torch.Size, batch_idx: int) -> Draws:
         """The draws of batch ``batch_idx`` of the current epoch: a function of seed and place in the run alone."""
         n = shape[0]
         source = generator(self.seed, self.current_epoch, batch_idx, self.global_rank)
@@ -149,14 +158,16 @@ class Stage(L.LightningModule):
         return Draws(**{name: value.to(self.device) for name, value in vars(draws).items()})
 
     def sample_losses(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> Tensor:
-        """Flow-matching loss of each clip ``(B,)`` under ``draws``, with ``model`` in place of the trained one if given."""
+        """Flow-matching loss of each clip ``(B,)`` under ``draws``; ``model`` replaces the trained one."""
         model = model or self.model
         latent = batch.mean if batch.std is None else batch.mean + batch.std * draws.posterior
         x1 = model.normalize(latent)
         condition = model.drop_text(Condition(batch.text, batch.text_c), draws.text_coin >= self.text_drop)
         score, keep = batch.score, draws.score_coin >= self.score_drop
         if score is None and model.head is not None:
-            raise ValueError("the training data has no scores but the model has a head: encode with a reward, or set model.head to null")
+            raise ValueError(
+                "the training data has no scores but the model has a head: encode with a reward, or set head to null"
+            )
         if model.head is None:
             score, keep = None, None  # type: ignore[assignment]
         velocity = model.velocity(flow.interpolate(x1, draws.noise, draws.t), draws.t, condition, score, keep)
@@ -166,7 +177,8 @@ class Stage(L.LightningModule):
         """Log ``train/loss`` and what else is given; stop on a loss that is not finite. Returns the loss."""
         if not bool(torch.isfinite(loss)):
             raise ValueError(
-                f"train/loss is {loss.item()} at update {self.global_step}: lower the learning rate or look at the data; "
+                f"train/loss is {loss.item()} at update {self.global_step}: "
+                "lower the learning rate or look at the data; "
                 f"the last checkpoint in {self.trainer.default_root_dir} is kept"
             )
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -209,4 +221,3 @@ class Stage(L.LightningModule):
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
         """Latents ``(B, L, D)`` of candidates, codec units."""
         return self.sampler.generate(self.model, batch)
-

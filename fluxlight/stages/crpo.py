@@ -35,7 +35,12 @@ class CRPOTerms:
 
 
 def crpo_loss(
-    winner: Tensor, loser: Tensor, reference_winner: Tensor, reference_loser: Tensor, beta: float = 2000.0, lambda_fm: float = 1.0
+    winner: Tensor,
+    loser: Tensor,
+    reference_winner: Tensor,
+    reference_loser: Tensor,
+    beta: float = 2000.0,
+    lambda_fm: float = 1.0,
 ) -> CRPOTerms:
     """L = -log sigmoid(-(beta/2) [(L_w - L_l) - (L_w_ref - L_l_ref)]) + lambda_FM L_w, mean over pairs.
 
@@ -63,13 +68,17 @@ class CRPO(Stage):
     Args:
         beta: sharpness of the preference (published 2000).
         lambda_fm: weight of the winner's flow-matching loss (published 1.0).
-        pair_score: score that conditions both clips of a pair: the "winner"'s reward, or "own", each its own. Upstream's
-            is not public; one condition for both is our choice, as a preference compares under equal conditions.
+        pair_score: score that conditions both clips of a pair: the "winner"'s reward, or "own", each its own.
+            Upstream's is not public; one condition for both is our choice, as a preference compares under equal conditions.
         **settings: of `Stage`.
     """
 
     def __init__(
-        self, beta: float = 2000.0, lambda_fm: float = 1.0, pair_score: Literal["winner", "own"] = "winner", **settings: Any
+        self,
+        beta: float = 2000.0,
+        lambda_fm: float = 1.0,
+        pair_score: Literal["winner", "own"] = "winner",
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.beta, self.lambda_fm, self.pair_score = beta, lambda_fm, pair_score
@@ -88,7 +97,7 @@ class CRPO(Stage):
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """CRPO loss of a batch of pairs."""
-        draws = self.draws(tuple(batch.winner.mean.shape), batch_idx)
+        draws = self.draws(batch.winner.mean.shape, batch_idx)
         loser = batch.loser if self.pair_score == "own" else replace(batch.loser, score=batch.winner.score)
         policy = [self.sample_losses(clip, draws) for clip in (batch.winner, loser)]
         with torch.no_grad():

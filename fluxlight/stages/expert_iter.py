@@ -15,12 +15,13 @@ class ExpertIter(Stage):
     The published run has two parts, the mixture and then the experts alone at a tenth of the rate: two configs,
     ``expert_iter`` and ``expert_polish``, of this one stage.
 
-    Logs ``train/loss``, ``train/loss_experts``, ``train/loss_corpus`` (of the batches that hold such clips), ``train/lr``.
+    Logs ``train/loss``, ``train/loss_experts``, ``train/loss_corpus`` (where a batch holds such),
+    ``train/lr``.
     """
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean flow-matching loss of a batch."""
-        losses = self.sample_losses(batch, self.draws(tuple(batch.mean.shape), batch_idx))
+        losses = self.sample_losses(batch, self.draws(batch.mean.shape, batch_idx))
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         expert = batch.index >= len(data.store) if isinstance(data, MixtureData) else batch.index < 0
         apart = {"loss_experts": losses[expert], "loss_corpus": losses[~expert]}
