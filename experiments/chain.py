@@ -74,6 +74,9 @@ def threads(jobs: int) -> None:
     """Set torch's threads once, for every step: bit-identical repeats need the same number each time."""
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: at least 1 is needed")
+    # idle threads soon sleep instead of spinning: beside two busy processes on two cores an update takes 0.4 s, not 8;
+    # OpenMP reads it once, when torch is loaded
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import torch
 
     torch.set_num_threads(jobs)

@@ -84,7 +84,7 @@ class RunFolder:
         write_json(self.marker(step), {**marker, "seconds": round(seconds, 1)})
 
     def result(self, step: str) -> str:
-        """One hash for all outputs of a finished step, or its inputs if it makes nothing: what later steps depend on."""
+        """One hash for all outputs of a finished step (its inputs, if it makes nothing): what later steps depend on."""
         marker = self.read(step)
         return hash_of(marker["outputs"] or marker["input_hash"])
 

@@ -90,7 +90,7 @@ class Loudness:
 
 
 class LockedLoudness:
-    """The comparison rule (DESIGN section 3): exactly ``target`` LUFS, no limiting, so samples may exceed 1.
+    """The comparison rule: exactly ``target`` LUFS, no limiting, so samples may exceed 1.
 
     Args:
         target: LUFS; -23 leaves room for the peaks of music (EBU R 128).

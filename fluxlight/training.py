@@ -119,8 +119,9 @@ def quiet() -> None:
 
 
 _USELESS = ("Expected a <class 'NoneType'>", "Does not validate against any", "Subtypes:", "Errors:", "Given value",
-            "Parser key", "Problem with given class_path", "Expected a path but", "Expected a dict", "Not a valid subclass of",
-            "Subclass types expect", "a class path (str)", "a dict with", "a dict without", "Expected a list")  # fmt: skip
+            "Parser key", "Problem with given class_path", "Expected a path but", "Expected a dict",
+            "Not a valid subclass of", "Subclass types expect", "a class path (str)", "a dict with", "a dict without",
+            "Expected a list")  # fmt: skip
 
 
 def reason(text: str) -> str:

@@ -108,22 +108,27 @@ def make_store(
 
 def overlay(folder: Path) -> Path:
     """A config overlay that puts any shipped stage config into this world."""
+
+    def small(name: str) -> dict[str, str]:
+        return {"class_path": f"small_world.Small{name}"}
+
     config: dict[str, Any] = {
         "plan": {name: {"updates": 8, "batch": 4, "accumulate": 1, "warmup": 2, "epoch": 2, "lr": 1e-2}
                  for name in ("trunk", "sft", "expert_iter", "expert_polish", "crpo")},
         "model": {"init_args": {
-            "backbone": {"init_args": {"latent_dim": D, "latent_seq_len": L, "text_dim": E, "text_seq_len": T, "text_c_dim": C,
-                                       "hidden_dim": 16, "num_heads": 2, "depth": 2, "fused_depth": 1, "ffn_multiple": 8}},
+            "backbone": {"init_args": {
+                "latent_dim": D, "latent_seq_len": L, "text_dim": E, "text_seq_len": T, "text_c_dim": C,
+                "hidden_dim": 16, "num_heads": 2, "depth": 2, "fused_depth": 1, "ffn_multiple": 8}},
             "sampler": {"steps": 2}}},
         "data": {"init_args": {"store": str(folder / "store"), "slice": str(folder / "slice"), "slice_batch_size": 3,
                                "candidates": {"prompts": 4, "per_prompt": 3, "batch_size": 5}}},
         "trainer": {
             "accelerator": "cpu", "log_every_n_steps": 1,
             "callbacks": [
-                {"class_path": "callbacks.RenderSlice", "init_args": {"codec": {"class_path": "small_world.SmallCodec"}}},
-                {"class_path": "callbacks.CLAPCallback", "init_args": {"embedder": {"class_path": "small_world.SmallJudge"}}},
-                {"class_path": "callbacks.RewardCallback", "init_args": {"reward": {"class_path": "small_world.SmallReward"}}},
-                {"class_path": "callbacks.CandidateWriter", "init_args": {"codec": {"class_path": "small_world.SmallCodec"}}},
+                {"class_path": "callbacks.RenderSlice", "init_args": {"codec": small("Codec")}},
+                {"class_path": "callbacks.CLAPCallback", "init_args": {"embedder": small("Judge")}},
+                {"class_path": "callbacks.RewardCallback", "init_args": {"reward": small("Reward")}},
+                {"class_path": "callbacks.CandidateWriter", "init_args": {"codec": small("Codec")}},
                 {"class_path": "callbacks.BundleWriter"}, {"class_path": "callbacks.LastCheckpoint"},
                 {"class_path": "callbacks.UpdatesBar"},
             ],

@@ -73,7 +73,7 @@ def test_stereo_is_one_clear_error():
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Demucs bag of one tiny HDemucs with random weights, as DEPENDENCIES describes it."""
+    """A Demucs bag of one tiny HDemucs with random weights, in the format that demucs reads."""
     from demucs.hdemucs import HDemucs
     from demucs.states import save_with_checksum, serialize_model
     from omegaconf import OmegaConf

@@ -6,7 +6,7 @@
 | rows.jsonl | one row a clip: id, caption, tags, where its audio is |
 | tokens.npy, offsets.npy | tokens of every distinct text, unpadded ``(sum n_i, E)`` fp16; where each starts |
 | text_row.npy, text_c.npy | text of each clip ``(N,)``; global embedding of every distinct text ``(texts, C)`` |
-| mean.npy, std.npy | latents ``(N, L, D)``, codec units; absent in a store of prompts; std absent for a deterministic codec |
+| mean.npy, std.npy | latents ``(N, L, D)``, codec units; none in a store of prompts, no std for a deterministic codec |
 | score.npy | reward of each clip ``(N,)`` |
 
 Texts 0 and 1 are the empty and the negative text of guidance. A text is stored once and unpadded: at 535 k clips

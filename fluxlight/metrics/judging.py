@@ -25,7 +25,7 @@ PROTOCOLS = {
     "locked": "every clip at -23 LUFS, no limiting",
     "delivered": "clips as they were delivered",
 }
-"""Loudness protocols (DESIGN section 3): systems are compared locked; delivered is what a listener hears."""
+"""Loudness protocols: systems are compared locked; delivered is what a listener hears."""
 SHORTEST_SECONDS = 1.0  # judges refuse less; a shorter clip is padded with silence and reported as truncated
 WORTH_A_POOL = 16  # files: starting processes costs about as much as judging so many
 

@@ -1,4 +1,4 @@
-"""Mining: candidates -> scores -> selection, file to file, each row with its provenance (DESIGN section 3)."""
+"""Mining: candidates -> scores -> selection, file to file, each row with its provenance."""
 
 from fluxlight.mining.candidates import (
     Key,

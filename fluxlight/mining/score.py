@@ -1,7 +1,7 @@
 """Scoring: candidates.jsonl + audio -> scores.jsonl, one row per candidate with the reward and the CLAP similarity.
 
 These scores select training data, so the models that give them are the driving ones (reward A, CLAP-A), never the
-judges of the table (DESIGN section 3).
+judges of the table.
 """
 
 from __future__ import annotations

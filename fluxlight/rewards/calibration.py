@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EMBEDDED_MEAN, EMBEDDED_SD = 0.5, 1.2
-"""Scale of the embedded rewards on the training mixture (DESIGN section 3); TuneJury on MTG-Jamendo: 0.515/1.205."""
+"""Scale of the embedded rewards on the training mixture (our choice); TuneJury on MTG-Jamendo: 0.515/1.205."""
 
 
 def ranknet_loss(margin: Tensor, target: Tensor) -> Tensor:

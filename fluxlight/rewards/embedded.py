@@ -23,7 +23,7 @@ from fluxlight.rewards.calibration import Affine
 from fluxlight.rewards.descriptors import FRONT_A, FRONT_B, FrontEnd, SignalDescriptors
 from fluxlight.rewards.tunejury import TuneJury
 
-CHUNK = 8  # clips whose spectra are held at once (our choice)
+CHUNK = 1  # clips whose spectra are held at once: on a CPU one stays in the cache (24 ms a clip against 32 at four)
 
 
 class EmbeddedReward(Reward):

@@ -167,7 +167,7 @@ def embed_texts(reward: EmbeddedReward, texts: Sequence[str]) -> Tensor:
 
 
 def _raw(descriptors: SignalDescriptors, audio: Tensor) -> Tensor:
-    return torch.cat([descriptors.raw(part, 44_100) for part in audio.split(8)])
+    return torch.cat([descriptors.raw(part, 44_100) for part in audio.split(1)])
 
 
 def corpus_items(

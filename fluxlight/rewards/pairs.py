@@ -161,7 +161,7 @@ class RewardPairs(L.LightningDataModule):
         updates: updates per epoch.
         jitter: standard deviation of the noise added to training inputs, in units of a CLAP embedding's own spread
             per dimension; against learning single clips by heart.
-        calibration_split, calibration_clips: where the mean 0.5 and sd 1.2 of the score are set (DESIGN section 3).
+        calibration_split, calibration_clips: where the mean 0.5 and sd 1.2 of the score are set.
         codec, coded: the first ``coded`` training clips are also met through this codec, under the same labels.
         seed: of levels, wordings, pairs and noise.
     """

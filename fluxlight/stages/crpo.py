@@ -69,7 +69,8 @@ class CRPO(Stage):
         beta: sharpness of the preference (published 2000).
         lambda_fm: weight of the winner's flow-matching loss (published 1.0).
         pair_score: score that conditions both clips of a pair: the "winner"'s reward, or "own", each its own.
-            Upstream's is not public; one condition for both is our choice, as a preference compares under equal conditions.
+            Upstream's is not public; one condition for both is our choice, as a preference compares
+            under equal conditions.
         **settings: of `Stage`.
     """
 

@@ -16,7 +16,7 @@ VERSION = "1"
 FAULTS = ("detuned", "mistimed", "wrong_harmony", "dropped_tracks", "clipped", "muffled", "noisy")
 SCORE_FAULTS = FAULTS[:4]
 LEVELS = (1, 2, 3, 4)
-# Splits whose quality varies (EMBEDDED rule 0); reference and slice stay clean.
+# Splits whose quality varies: clean renders all score alike; reference and slice stay clean.
 FAULTY_SPLITS = ("train", "val", "judge_a", "judge_b", "judge_val")
 
 
