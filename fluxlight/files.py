@@ -22,7 +22,10 @@ def cache_folder() -> Path:
     try:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"cache folder {base} cannot be made ({error.strerror}): set FLUXLIGHT_CACHE to a folder you may write") from None
+        message = (
+            f"cache folder {base} cannot be made ({error.strerror}): set FLUXLIGHT_CACHE to a folder you may write"
+        )
+        raise OSError(message) from None
     return base
 
 

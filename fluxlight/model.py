@@ -25,9 +25,7 @@ class FluxModel(nn.Module):
     negative_feat_c: Tensor
     negative_stored: Tensor
 
-    def __init__(
-        self, backbone: Backbone, head: ScoreHead | Callable[[Ports], ScoreHead] | None = None
-    ) -> None:
+    def __init__(self, backbone: Backbone, head: ScoreHead | Callable[[Ports], ScoreHead] | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         made = head if head is None or isinstance(head, ScoreHead) else head(backbone.ports)
@@ -43,9 +41,7 @@ class FluxModel(nn.Module):
         """Where the weights are."""
         return self.backbone.latent_mean.device
 
-    def prepare(
-        self, condition: Condition, score: Tensor | None = None, keep: Tensor | None = None
-    ) -> Prepared:
+    def prepare(self, condition: Condition, score: Tensor | None = None, keep: Tensor | None = None) -> Prepared:
         """Everything of a forward that depends on neither x nor t; pass it on as ``condition``.
 
         Args:

@@ -33,7 +33,7 @@ def test_a_1_khz_full_scale_sine_measures_minus_3_lufs():
 
 def test_peak_rule_rescales_to_095_and_says_so():
     audio = tone(level=0.02)
-    audio[::RATE // 4] = 0.9  # clicks: loud peaks, little loudness
+    audio[:: RATE // 4] = 0.9  # clicks: loud peaks, little loudness
     clip = Loudness()(Clip("a", audio, RATE))
     assert float(clip.audio.abs().max()) == pytest.approx(0.95, abs=1e-5)
     assert integrated_loudness(clip.audio, RATE) < -16.6

@@ -28,8 +28,7 @@ def usable(rows: Iterable[Row], *columns: str) -> list[Row]:
     kept = {
         key_of(row): row
         for row in rows
-        if not row.get("error")
-        and all(isinstance(row.get(c), int | float) and math.isfinite(row[c]) for c in columns)
+        if not row.get("error") and all(isinstance(row.get(c), int | float) and math.isfinite(row[c]) for c in columns)
     }
     return [kept[key] for key in sorted(kept)]
 
