@@ -44,10 +44,8 @@ def pieces():
 
 
 def test_abc_reader_gives_degrees_bars_and_lengths():
-    tune = _tune(
-        "book/file",
-        'X:7\nT:Test\nM:4/4\nL:1/8\nK:G\nD2|"G"G2{a}B2 d>B (3GAB|G4- G2 z2|[GBd]2 g2 G,2 D2|G8|A2B2c2d2|e2f2g2a2:|',
-    )
+    tune = _tune("book/file", "X:7\nT:Test\nM:4/4\nL:1/8\nK:G\n"
+                 'D2|"G"G2{a}B2 d>B (3GAB|G4- G2 z2|[GBd]2 g2 G,2 D2|G8|A2B2c2d2|e2f2g2a2:|')
     assert tune is not None and tune.id == "book/file#7" and tune.meter == "4" and len(tune.bars) == 6
     assert [g for _, _, g in tune.bars[0]] == [0, 2, 4, 2, 0, 1, 2]  # the up-beat is left out
     assert [d for _, d, _ in tune.bars[0]] == pytest.approx([1, 1, 0.75, 0.25, 1 / 3, 1 / 3, 1 / 3], abs=0.03)
@@ -161,21 +159,15 @@ def test_faults_are_graded(fault):
 
 def test_faults_of_the_score_are_graded(pieces):
     for piece in pieces[:40]:
-
         def moved(level, piece=piece):
             bad = fault_in_score(piece, "wrong_harmony", level, generator("w"))
-            return sum(
-                a != b
-                for s, t in zip(piece.tracks, bad.tracks, strict=True)
-                for a, b in zip(s.notes, t.notes, strict=True)
-            )
+            return sum(a != b for s, t in zip(piece.tracks, bad.tracks, strict=True)
+                       for a, b in zip(s.notes, t.notes, strict=True))
 
         counts = [moved(level) for level in LEVELS]
         assert counts[0] > 0 and counts == sorted(counts) and counts[3] > counts[0]
-        total = [
-            sum(len(t.notes) for t in fault_in_score(piece, "dropped_tracks", level, generator("d")).tracks)
-            for level in LEVELS
-        ]
+        total = [sum(len(t.notes) for t in fault_in_score(piece, "dropped_tracks", level, generator("d")).tracks)
+                 for level in LEVELS]
         assert total[0] > total[1] > 0 and total[3] > 0
     assert set(FAULTS) == {"detuned", "mistimed", "wrong_harmony", "dropped_tracks", "clipped", "muffled", "noisy"}
     with pytest.raises(ValueError, match="fault 'broken' level 2"):

@@ -62,18 +62,8 @@ def fill(folder: Path, levels: list[float], ids: list[str] | None = None, seed: 
     ids = ids or [f"train-{i:06d}" for i in range(count)]
     audio = torch.tensor(levels)[:, None].expand(count, RATE).clone()
     latents = torch.arange(count * 6, dtype=torch.float32).view(count, 3, 2)
-    return write_batch(
-        folder,
-        ids,
-        [f"song of {id}" for id in ids],
-        [seed] * count,
-        "abcdef0123",
-        audio,
-        latents,
-        RATE,
-        {"score": 2.0},
-        open_folder(folder),
-    )
+    return write_batch(folder, ids, [f"song of {id}" for id in ids], [seed] * count, "abcdef0123", audio, latents, RATE,
+                       {"score": 2.0}, open_folder(folder))
 
 
 def test_a_batch_comes_back_as_written_and_is_not_written_twice(tmp_path: Path):
@@ -143,17 +133,9 @@ def test_scores_keep_failures_and_resume_without_rework(tmp_path: Path):
 def scored(n: int = 40, per: int = 4) -> list[dict]:
     draw = random.Random(3)
     return [
-        {
-            "id": f"train-{i // per:06d}",
-            "prompt": f"p{i // per}",
-            "seed": i % per,
-            "checkpoint": "c",
-            "audio": f"{i}.wav",
-            "latent": f"{i}.npy",
-            "error": "",
-            "reward": draw.gauss(0.5, 1.2),
-            "clap": draw.gauss(0.3, 0.1),
-        }
+        {"id": f"train-{i // per:06d}", "prompt": f"p{i // per}", "seed": i % per, "checkpoint": "c",
+         "audio": f"{i}.wav", "latent": f"{i}.npy", "error": "",
+         "reward": draw.gauss(0.5, 1.2), "clap": draw.gauss(0.3, 0.1)}
         for i in range(n)
     ]
 

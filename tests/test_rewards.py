@@ -230,11 +230,8 @@ def world(clips: int, dim: int, seed: int) -> Items:
     def unit(*shape: int) -> torch.Tensor:
         return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
 
-    rows = [
-        (clip, kind, level)
-        for clip in range(clips)
-        for kind, level in [(CLEAN, 0), *((k, level) for k in range(7) for level in (1, 2, 4))]
-    ]
+    rows = [(clip, kind, level) for clip in range(clips) for kind, level in
+            [(CLEAN, 0), *((k, level) for k in range(7) for level in (1, 2, 4))]]
     clip, kind, level = torch.tensor(rows).T
     topic = unit(clips, 128)
     second = torch.randn(len(rows), dim, generator=generator)
@@ -285,16 +282,9 @@ def trained(folder, updates: int = 30):
     reward = RewardA(clap=FakeClap(), weights=None)
     data = World("judge_a", "a", held_out=["clipped"], mildest=2, batch_size=64, updates=updates, jitter=0.1)
     module = EmbeddedRewardTraining(reward, lambda p: torch.optim.AdamW(p, lr=2e-3), warmup=5)
-    trainer = L.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        num_sanity_val_steps=0,
-    )
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+                        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+                        num_sanity_val_steps=0)
     trainer.fit(module, datamodule=data)
     return reward, data, trainer
 

@@ -13,23 +13,6 @@ from fluxlight.embedded.corpus.render import render_row, render_variant
 from fluxlight.embedded.corpus.spec import FAULTS, LEVELS, ClipRow, CorpusSpec
 from fluxlight.embedded.corpus.tunes import SPLITS
 
-__all__ = [
-    "FAULTS",
-    "LEVELS",
-    "SPLITS",
-    "TEMPLATES_A",
-    "TEMPLATES_ALL",
-    "TEMPLATES_B",
-    "TEMPLATES_HELD_OUT",
-    "AudioShards",
-    "ClipRow",
-    "Corpus",
-    "CorpusSpec",
-    "FreePrompt",
-    "build",
-    "free_prompts",
-    "make_clip",
-    "render_row",
-    "render_variant",
-    "write_caption",
-]
+__all__ = ["FAULTS", "LEVELS", "SPLITS", "TEMPLATES_A", "TEMPLATES_ALL", "TEMPLATES_B", "TEMPLATES_HELD_OUT",
+           "AudioShards", "ClipRow", "Corpus", "CorpusSpec", "FreePrompt", "build", "free_prompts", "make_clip",
+           "render_row", "render_variant", "write_caption"]

@@ -39,20 +39,8 @@ def make_clip(seed: int, split: str, index: int, fault_share: float) -> tuple[Cl
         except RejectedRender:
             continue
         caption, template = write_caption(piece.tags, generator(seed, split, index, "caption"), templates_of(split))
-        return ClipRow(
-            f"{split}-{index:06d}",
-            split,
-            index,
-            seed,
-            attempt,
-            piece.tune,
-            piece.tags["genre"],
-            caption,
-            piece.tags,
-            fault,
-            level,
-            template,
-        ), audio
+        return ClipRow(f"{split}-{index:06d}", split, index, seed, attempt, piece.tune, piece.tags["genre"], caption,
+                       piece.tags, fault, level, template), audio
     raise ValueError(f"corpus clip {split}-{index:06d} of seed {seed} was rejected {ATTEMPTS} times: report it")
 
 
@@ -171,11 +159,8 @@ def build(spec: CorpusSpec, folder: Path | str | None = None, jobs: int = 2, pro
         progress: show a progress bar with the time left.
     """
     root = (Path(folder) if folder is not None else cache_folder() / "corpus") / spec.family
-    wanted = [
-        (split, shard, min(SHARD, size - shard * SHARD))
-        for split, size in spec.sizes.items()
-        for shard in range(-(-size // SHARD))
-    ]
+    wanted = [(split, shard, min(SHARD, size - shard * SHARD)) for split, size in spec.sizes.items()
+              for shard in range(-(-size // SHARD))]
     try:
         for split in spec.sizes:
             (root / split).mkdir(parents=True, exist_ok=True)
@@ -193,10 +178,8 @@ def build(spec: CorpusSpec, folder: Path | str | None = None, jobs: int = 2, pro
     except OSError as error:
         if error.errno == errno.ENOSPC:
             need = sum(count for _, _, count in wanted) * SAMPLES * 2 / 2**20
-            raise OSError(
-                f"disk full while writing the corpus to {root}: it needs {need:.0f} MiB in all, what is done "
-                "is kept; free some or set FLUXLIGHT_CACHE to another disk"
-            ) from None
+            raise OSError(f"disk full while writing the corpus to {root}: it needs {need:.0f} MiB in all, what is done "
+                          "is kept; free some or set FLUXLIGHT_CACHE to another disk") from None
         raise
     rows: dict[str, list[ClipRow]] = {split: [] for split, size in spec.sizes.items() if size}
     digests = []
@@ -235,14 +218,8 @@ def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, in
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(
-        TextColumn("corpus"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips, time left"),
-        TimeRemainingColumn(),
-        disable=not progress,
-    )
+    bar = Progress(TextColumn("corpus"), BarColumn(), MofNCompleteColumn(), TextColumn("clips, time left"),
+                   TimeRemainingColumn(), disable=not progress)
     with bar:
         task = bar.add_task("corpus", total=sum(count - have for _, _, count, have in todo))
         calls = [(spec.seed, spec.fault_share, str(root), split, shard, count) for split, shard, count, _ in todo]
@@ -251,9 +228,8 @@ def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, in
                 bar.advance(task, _render_shard(*call))
             return
         # spawned workers: no thread or lock of the caller is copied; FFTs and array code run on one thread each
-        with ProcessPoolExecutor(
-            min(jobs, len(calls)), mp_context=get_context("spawn"), initializer=_end_with_parent
-        ) as workers:
+        with ProcessPoolExecutor(min(jobs, len(calls)), mp_context=get_context("spawn"),
+                                 initializer=_end_with_parent) as workers:
             futures = [workers.submit(_render_shard, *call) for call in calls]
             try:
                 for future in as_completed(futures):

@@ -48,18 +48,8 @@ TEMPLATES_HELD_OUT: tuple[str, ...] = (
 )
 TEMPLATES_ALL = TEMPLATES_A + TEMPLATES_B + TEMPLATES_HELD_OUT
 # Probability that an attribute is left out where the template allows it.
-LEFT_OUT = {
-    "mood": 0.25,
-    "tempo": 0.35,
-    "key": 0.5,
-    "instruments": 0.2,
-    "lead": 0.15,
-    "backing": 0.35,
-    "bpm": 0.4,
-    "meter": 0.4,
-    "space": 0.5,
-    "genre": 0.1,
-}
+LEFT_OUT = {"mood": 0.25, "tempo": 0.35, "key": 0.5, "instruments": 0.2, "lead": 0.15, "backing": 0.35, "bpm": 0.4,
+            "meter": 0.4, "space": 0.5, "genre": 0.1}
 
 
 def templates_of(split: str) -> tuple[str, ...]:
@@ -77,13 +67,12 @@ def _pick(words: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def join(names: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """"a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def write_caption(
-    tags: dict[str, Any], rng: np.random.Generator, templates: Sequence[str] = TEMPLATES_A + TEMPLATES_B
-) -> tuple[str, int]:
+def write_caption(tags: dict[str, Any], rng: np.random.Generator,
+                  templates: Sequence[str] = TEMPLATES_A + TEMPLATES_B) -> tuple[str, int]:
     """A caption for ``tags`` and the number of its template in ``TEMPLATES_ALL``."""
     template = templates[int(rng.integers(len(templates)))]
     instruments = [_pick(INSTRUMENT_WORDS.get(n, (n,)), rng) for n in tags["instruments"]]
@@ -95,15 +84,10 @@ def write_caption(
         shown = [shown[i] for i in rng.permutation(len(shown))]
     shown = list(dict.fromkeys(shown))
     values = {
-        "genre": _pick(GENRE_WORDS[tags["genre"]], rng),
-        "mood": _pick(MOOD_WORDS[tags["mood"]], rng),
-        "tempo": _pick(TEMPO_WORDS[tags["tempo_word"]], rng),
-        "key": f"{tags['key']} {tags['mode']}",
-        "bpm": str(tags["tempo_bpm"]),
-        "meter": tags["meter"],
-        "space": _pick(SPACE_WORDS[tags["space"]], rng),
-        "instruments": join(shown),
-        "lead": instruments[0],
+        "genre": _pick(GENRE_WORDS[tags["genre"]], rng), "mood": _pick(MOOD_WORDS[tags["mood"]], rng),
+        "tempo": _pick(TEMPO_WORDS[tags["tempo_word"]], rng), "key": f"{tags['key']} {tags['mode']}",
+        "bpm": str(tags["tempo_bpm"]), "meter": tags["meter"], "space": _pick(SPACE_WORDS[tags["space"]], rng),
+        "instruments": join(shown), "lead": instruments[0],
         "backing": join(list(dict.fromkeys(instruments[1:])) or instruments),
     }
     out = {name for name, chance in LEFT_OUT.items() if rng.random() < chance}

@@ -54,7 +54,8 @@ def _excerpt(tune: Tune, grid: float, total: float, rng: np.random.Generator) ->
     step = 1.5 if grid >= 0.5 and tune.meter == "6" else grid
     if grid > 0.25:
         on = [n for n in notes if abs(n[0] / step - round(n[0] / step)) < 0.02]
-        notes = [(a, min(b - a, 2 * bar), g) for (a, _, g), b in zip(on, [n[0] for n in on[1:]] + [total], strict=True)]
+        notes = [(a, min(b - a, 2 * bar), g)
+                 for (a, _, g), b in zip(on, [n[0] for n in on[1:]] + [total], strict=True)]
     return [n for n in notes if n[0] < total]
 
 
@@ -95,9 +96,8 @@ def _strikes(pattern: str, meter: str, total: float, chords: list[Chord]) -> lis
     return out
 
 
-def _accompany(
-    genre: Genre, program: int, style: str, meter: str, total: float, chords: list[Chord], tonic: int, loud: int
-) -> list[tuple[float, float, int, int]]:
+def _accompany(genre: Genre, program: int, style: str, meter: str, total: float, chords: list[Chord], tonic: int,
+               loud: int) -> list[tuple[float, float, int, int]]:
     """Chord instrument as ``(onset, length, pitch, velocity)`` in quarters."""
     order, notes = ARPEGGIOS.get(style), []
     centre = 50 if style in POWER else 60
@@ -123,9 +123,8 @@ def _accompany(
     return notes
 
 
-def _bass(
-    style: str, meter: str, total: float, chords: list[Chord], tonic: int, mode: str, loud: int
-) -> list[tuple[float, float, int, int]]:
+def _bass(style: str, meter: str, total: float, chords: list[Chord], tonic: int, mode: str,
+          loud: int) -> list[tuple[float, float, int, int]]:
     notes = []
     for onset, length, char, chord in _strikes(BASS[style][meter], meter, total, chords):
         root = 28 + (tonic + chord.tones[0] - 28) % 12
@@ -135,10 +134,8 @@ def _bass(
             scale = {(tonic + s) % 12 for s in MODES[mode]}
             pitch = goal - 2 if (goal - 2) % 12 in scale else goal - 1
         else:
-            pitch = (
-                root
-                + {"1": 0, "3": chord.tones[1] - chord.tones[0], "5": chord.tones[2] - chord.tones[0], "8": 12}[char]
-            )
+            pitch = root + {"1": 0, "3": chord.tones[1] - chord.tones[0], "5": chord.tones[2] - chord.tones[0],
+                            "8": 12}[char]
         notes.append((onset, length * 0.95, pitch, loud + (6 if char == "1" else 0)))
     return notes
 
@@ -146,24 +143,12 @@ def _bass(
 def _drums(name: str, meter: str, total: float, loud: int) -> list[tuple[float, float, int, int]]:
     hit = {"X": loud + 6, "x": loud - 8, "o": loud - 30}
     kit = DRUMS[name].get(meter, {})
-    return [
-        (bar * BAR[meter] + step * 0.25, 0.25, drum, hit[char])
-        for bar in range(int(np.ceil(total / BAR[meter])))
-        for drum, pattern in kit.items()
-        for step, char in enumerate(pattern)
-        if char != "."
-    ]
+    return [(bar * BAR[meter] + step * 0.25, 0.25, drum, hit[char]) for bar in range(int(np.ceil(total / BAR[meter])))
+            for drum, pattern in kit.items() for step, char in enumerate(pattern) if char != "."]
 
 
-def _lead(
-    melody: list[tuple[float, float, int]],
-    chords: list[Chord],
-    tonic: int,
-    mode: str,
-    program: int,
-    register: int,
-    loud: int,
-) -> list[tuple[float, float, int, int]]:
+def _lead(melody: list[tuple[float, float, int]], chords: list[Chord], tonic: int, mode: str, program: int,
+          register: int, loud: int) -> list[tuple[float, float, int, int]]:
     scale = MODES[mode]
     pitches = []
     for onset, _, degree in melody:
@@ -228,43 +213,27 @@ def compose(seed: int, split: str, index: int, attempt: int = 0) -> Piece:
     chord_program = others[int(rng.integers(len(others)))]
     style = genre.chord_styles[int(rng.integers(len(genre.chord_styles)))]
     loud = mood.velocity
-    tracks = [
-        track("lead", lead, _lead(melody, chords, tonic, mode, lead, mood.register, loud), 0.0, mood.hold),
-        track(
-            "chords",
-            chord_program,
-            _accompany(genre, chord_program, style, meter, total, chords, tonic, loud),
-            -5.0,
-            1.0,
-        ),
-    ]
+    tracks = [track("lead", lead, _lead(melody, chords, tonic, mode, lead, mood.register, loud), 0.0, mood.hold),
+              track("chords", chord_program,
+                    _accompany(genre, chord_program, style, meter, total, chords, tonic, loud), -5.0, 1.0)]
     if genre.basses:
         program = genre.basses[int(rng.integers(len(genre.basses)))]
         bass_style = genre.bass_styles[int(rng.integers(len(genre.bass_styles)))]
         tracks.append(track("bass", program, _bass(bass_style, meter, total, chords, tonic, mode, loud), -3.0, 0.95))
     if genre.pads and rng.random() < 0.7:
         program = genre.pads[int(rng.integers(len(genre.pads)))]
-        tracks.append(
-            track("pad", program, _accompany(genre, program, "pad", meter, total, chords, tonic, loud - 12), -9.0, 1.0)
-        )
+        tracks.append(track("pad", program, _accompany(genre, program, "pad", meter, total, chords, tonic, loud - 12),
+                            -9.0, 1.0))
     if genre.drums is not None and meter in DRUMS[genre.drums]:
         tracks.append(track("drums", -1 - genre.kit, _drums(genre.drums, meter, total, min(loud, 112)), -3.0, 1.0))
     wet = genre.wet * mood.wet
     names = [DRUM_NAME if t.program < 0 else INSTRUMENTS[t.program] for t in tracks]
     tags = {
-        "genre": genre.name,
-        "mood": mood_name,
-        "key": TONICS[tonic],
-        "mode": mode,
-        "tempo_bpm": bpm,
-        "tempo_word": tempo_word(bpm),
-        "meter": METER_NAMES[meter],
-        "instruments": list(dict.fromkeys(names)),
-        "lead": names[0],
-        "chords": names[1],
-        "bass": next((n for t, n in zip(tracks, names, strict=True) if t.role == "bass"), None),
-        "drums": DRUM_NAME in names,
-        "swing": genre.swing >= 0.6,
+        "genre": genre.name, "mood": mood_name, "key": TONICS[tonic], "mode": mode, "tempo_bpm": bpm,
+        "tempo_word": tempo_word(bpm), "meter": METER_NAMES[meter], "instruments": list(dict.fromkeys(names)),
+        "lead": names[0], "chords": names[1], "bass": next((n for t, n in zip(tracks, names, strict=True)
+                                                            if t.role == "bass"), None),
+        "drums": DRUM_NAME in names, "swing": genre.swing >= 0.6,
         "space": "dry" if wet < 0.14 else "spacious" if wet > 0.45 else "roomy",
     }
     spans = tuple((c.start * quarter, (c.start + c.length) * quarter) for c in chords)

@@ -31,17 +31,9 @@ def fault_in_score(piece: Piece, fault: str, level: int, rng: np.random.Generato
             # three shades of wrong a track: notes of one shade and pitch are rendered once
             wobble = rng.choice([-0.35, 0.0, 0.35], len(track.notes))
             drift = rng.uniform(0.75, 1.0)
-            tracks.append(
-                track
-                if track.program < 0
-                else replace(
-                    track,
-                    notes=[
-                        replace(n, cents=float(round(CENTS[level] * (way * drift + w))))
-                        for n, w in zip(track.notes, wobble, strict=True)
-                    ],
-                )
-            )
+            tracks.append(track if track.program < 0 else replace(track, notes=[
+                replace(n, cents=float(round(CENTS[level] * (way * drift + w)))) for n, w in
+                zip(track.notes, wobble, strict=True)]))
         return with_tracks(piece, tracks)
     if fault == "mistimed":
         tracks = []
@@ -61,13 +53,9 @@ def fault_in_score(piece: Piece, fault: str, level: int, rng: np.random.Generato
                     return replace(note, pitch=note.pitch + int(by)) if place < CLASH[level] else note
             return note
 
-        return with_tracks(
-            piece,
-            [
-                replace(t, notes=[moved(n) for n in t.notes]) if t.role in ("chords", "pad", "bass") else t
-                for t in piece.tracks
-            ],
-        )
+        return with_tracks(piece, [
+            replace(t, notes=[moved(n) for n in t.notes]) if t.role in ("chords", "pad", "bass") else t
+            for t in piece.tracks])
     return _dropped(piece, level, rng)
 
 

@@ -27,17 +27,15 @@ class Chord:
 def triad(mode: str, degree: int, sevenths: bool = False) -> tuple[int, ...]:
     """Semitones above the tonic of the diatonic chord on ``degree``, root first; minor keys get a major V."""
     scale = MODES[mode]
-    tones = [
-        scale[(degree + step) % 7] + 12 * ((degree + step) // 7) for step in ((0, 2, 4, 6) if sevenths else (0, 2, 4))
-    ]
+    tones = [scale[(degree + step) % 7] + 12 * ((degree + step) // 7)
+             for step in ((0, 2, 4, 6) if sevenths else (0, 2, 4))]
     if mode == "minor" and degree == 4:
         tones[1] = 11
     return tuple(tones)
 
 
-def harmonise(
-    melody: list[tuple[float, float, int]], mode: str, span: float, total: float, sevenths: bool
-) -> list[Chord]:
+def harmonise(melody: list[tuple[float, float, int]], mode: str, span: float, total: float,
+              sevenths: bool) -> list[Chord]:
     """Chords of ``span`` quarters under ``melody`` (onset, length, degree) up to ``total`` quarters.
 
     A chord gains by every melody note that is one of its tones, more on its first beat, loses by the others, and the

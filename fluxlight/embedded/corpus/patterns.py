@@ -30,13 +30,8 @@ CHORDS: dict[str, dict[str, str]] = {
     "lull": {"4": "x---x---x---x---", "3": "x---x---x---", "6": "x---x-x---x-"},
 }
 # Styles that play one chord tone a strike, in this order (3 = the root an octave up).
-ARPEGGIOS = {
-    "arp8": (0, 1, 2, 3, 2, 1),
-    "arp16": (0, 1, 2, 3),
-    "alberti": (0, 2, 1, 2),
-    "montuno": (3, 0, 2, 1),
-    "lull": (0, 1, 2, 1),
-}
+ARPEGGIOS = {"arp8": (0, 1, 2, 3, 2, 1), "arp16": (0, 1, 2, 3), "alberti": (0, 2, 1, 2), "montuno": (3, 0, 2, 1),
+             "lull": (0, 1, 2, 1)}
 POWER = {"chug", "rock8", "shuffle"}  # root, fifth, octave only
 
 BASS: dict[str, dict[str, str]] = {
@@ -63,48 +58,32 @@ DRUMS: dict[str, dict[str, dict[int, str]]] = {
     "metal": {"4": {KICK: "XxXxXxXxXxXxXxXx", SNARE: "....X.......X...", RIDE: "x...x...x...x..."}},
     "country": {"4": {KICK: "X.......X.......", SNARE: "....x..o....x..o", HAT: "o.o.o.o.o.o.o.o."}},
     "train": {"4": {KICK: "X.......X.......", SNARE: "oxo.oxo.oxo.oxxo"}},
-    "swing": {
-        "4": {RIDE: "x...x.x.x...x.x.", PEDAL: "....o.......o...", KICK: "o.......o......."},
-        "3": {RIDE: "x...x.x.x.x.", PEDAL: "....o...o..."},
-    },
+    "swing": {"4": {RIDE: "x...x.x.x...x.x.", PEDAL: "....o.......o...", KICK: "o.......o......."},
+              "3": {RIDE: "x...x.x.x.x.", PEDAL: "....o...o..."}},
     "brush": {"4": {BRUSH: "o...x...o...x...", RIDE: "o...o.o.o...o.o."}, "3": {BRUSH: "o...x...x..."}},
     "bossa": {"4": {KICK: "X..xX..xX..xX..x", STICK: "x..x..x...x..x..", HAT: "o.o.o.o.o.o.o.o."}},
     "blues": {"4": {KICK: "X.....x.X.......", SNARE: "....X.......X...", RIDE: "x.o.x.o.x.o.x.o."}},
     "funk": {"4": {KICK: "X..x..x...x..x..", SNARE: "....X..o.o..X..o", HAT: "xoxoxoxoxoxoxoxo"}},
-    "disco": {
-        "4": {KICK: "X...X...X...X...", SNARE: "....X.......X...", OPEN: "..x...x...x...x.", HAT: "x...x...x...x..."}
-    },
-    "house": {
-        "4": {KICK: "X...X...X...X...", CLAP: "....X.......X...", OPEN: "..x...x...x...x.", HAT: "oo.ooo.ooo.ooo.o"}
-    },
+    "disco": {"4": {KICK: "X...X...X...X...", SNARE: "....X.......X...", OPEN: "..x...x...x...x.",
+                   HAT: "x...x...x...x..."}},
+    "house": {"4": {KICK: "X...X...X...X...", CLAP: "....X.......X...", OPEN: "..x...x...x...x.",
+                   HAT: "oo.ooo.ooo.ooo.o"}},
     "synthwave": {"4": {KICK: "X...X...X...X...", SNARE: "....X.......X...", HAT: "o.o.o.o.o.o.o.o."}},
     "lofi": {"4": {KICK: "X......xX.x.....", SNARE: "....x.......x...", HAT: "o.o.o.o.o.o.o.oo"}},
     "trap": {"4": {KICK: "X.....x...X.....", CLAP: "........X.......", HAT: "x.x.x.xxx.x.xxxx"}},
     "reggae": {"4": {KICK: "........X.......", STICK: "........X.......", HAT: "x.o.x.o.x.o.x.o."}},
     "ska": {"4": {KICK: "X.......X.......", SNARE: "....X.......X...", HAT: "..x...x...x...x."}},
-    "salsa": {
-        "4": {
-            CLAVE: "x..x..x...x.x...",
-            CONGA: "..o.x.oo..o.x.oo",
-            CONGA_LOW: "......xx......xx",
-            BELL: "x...x...x...x...",
-        }
-    },
+    "salsa": {"4": {CLAVE: "x..x..x...x.x...", CONGA: "..o.x.oo..o.x.oo", CONGA_LOW: "......xx......xx",
+                   BELL: "x...x...x...x..."}},
     "polka": {"4": {KICK: "X.......X.......", SNARE: "....x.......x...", HAT: "....o.......o..."}},
-    "march": {
-        "4": {KICK: "X.......X.......", SNARE: "x.xxx.x.x.xxxxxx", CRASH: "........o......."},
-        "6": {KICK: "X.....X.....", SNARE: "x.xxx.x.xxxx"},
-    },
+    "march": {"4": {KICK: "X.......X.......", SNARE: "x.xxx.x.x.xxxxxx", CRASH: "........o......."},
+              "6": {KICK: "X.....X.....", SNARE: "x.xxx.x.xxxx"}},
     "waltz": {"3": {KICK: "X...........", HAT: "....o...o...", BRUSH: "....o...o..."}},
-    "bodhran": {
-        "6": {TOM: "X.o.o.x.o.o.", TAMB: "......o....."},
-        "4": {TOM: "X..ox.o.X..ox.o.", TAMB: "....o.......o..."},
-    },
+    "bodhran": {"6": {TOM: "X.o.o.x.o.o.", TAMB: "......o....."}, "4": {TOM: "X..ox.o.X..ox.o.",
+                    TAMB: "....o.......o..."}},
     "epic": {"4": {TOM: "X..x..x.X..x..xx", KICK: "X.......X.......", CRASH: "o..............."}},
     "chip": {"4": {KICK: "X...X...X...X...", SNARE: "....x.......x..x", HAT: "o.o.o.o.o.o.o.o."}},
-    "gospel": {
-        "4": {KICK: "X.....x.X.......", CLAP: "....X.......X...", TAMB: "o.o.o.o.o.o.o.o."},
-        "6": {KICK: "X.....x.....", CLAP: "......X....."},
-    },
+    "gospel": {"4": {KICK: "X.....x.X.......", CLAP: "....X.......X...", TAMB: "o.o.o.o.o.o.o.o."},
+               "6": {KICK: "X.....x.....", CLAP: "......X....."}},
     "island": {"4": {KICK: "X.....x.X.....x.", SHAKER: "xoxoxoxoxoxoxoxo", CONGA: "....x..x....x.xx"}},
 }

@@ -21,35 +21,11 @@ DELAY, ATTACK, HOLD, DECAY, SUSTAIN, RELEASE = 33, 34, 35, 36, 37, 38
 INSTRUMENT, KEY_RANGE, VEL_RANGE, ATTENUATION, COARSE_TUNE, FINE_TUNE = 41, 43, 44, 48, 51, 52
 SAMPLE_ID, SAMPLE_MODES, SCALE_TUNING, ROOT_KEY, FIXED_KEY = 53, 54, 56, 58, 46
 # Defaults of section 8.1.3 for the generators used here; all others are 0.
-DEFAULTS = {
-    FILTER_FC: 13500,
-    DELAY: -12000,
-    ATTACK: -12000,
-    HOLD: -12000,
-    DECAY: -12000,
-    RELEASE: -12000,
-    SCALE_TUNING: 100,
-    ROOT_KEY: -1,
-    FIXED_KEY: -1,
-}
+DEFAULTS = {FILTER_FC: 13500, DELAY: -12000, ATTACK: -12000, HOLD: -12000, DECAY: -12000, RELEASE: -12000,
+            SCALE_TUNING: 100, ROOT_KEY: -1, FIXED_KEY: -1}
 # Generators that a preset zone may not add to (sample offsets, ranges, links).
-NOT_ADDITIVE = {
-    START_FINE,
-    END_FINE,
-    LOOP_START_FINE,
-    LOOP_END_FINE,
-    START_COARSE,
-    END_COARSE,
-    LOOP_START_COARSE,
-    LOOP_END_COARSE,
-    INSTRUMENT,
-    KEY_RANGE,
-    VEL_RANGE,
-    SAMPLE_ID,
-    SAMPLE_MODES,
-    ROOT_KEY,
-    FIXED_KEY,
-}
+NOT_ADDITIVE = {START_FINE, END_FINE, LOOP_START_FINE, LOOP_END_FINE, START_COARSE, END_COARSE, LOOP_START_COARSE,
+                LOOP_END_COARSE, INSTRUMENT, KEY_RANGE, VEL_RANGE, SAMPLE_ID, SAMPLE_MODES, ROOT_KEY, FIXED_KEY}
 
 
 @dataclass(frozen=True)
@@ -87,9 +63,8 @@ class SoundFont:
     def __init__(self, path: Path) -> None:
         chunks = self._chunks(path)
         self.data = np.frombuffer(chunks["smpl"], dtype="<i2").astype(np.float32) / 32768.0
-        self._samples = [
-            struct.unpack("<20sIIIIIBbHH", chunks["shdr"][i : i + 46]) for i in range(0, len(chunks["shdr"]) - 46, 46)
-        ]
+        self._samples = [struct.unpack("<20sIIIIIBbHH", chunks["shdr"][i : i + 46])
+                         for i in range(0, len(chunks["shdr"]) - 46, 46)]
         self._instruments = self._zones(chunks["inst"], 22, 20, chunks["ibag"], chunks["igen"])
         presets = self._zones(chunks["phdr"], 38, 24, chunks["pbag"], chunks["pgen"])
         numbers = [struct.unpack("<HH", chunks["phdr"][i * 38 + 20 : i * 38 + 24]) for i in range(len(presets))]
@@ -157,27 +132,16 @@ class SoundFont:
                 loop_a += g.get(LOOP_START_FINE, 0) + 32768 * g.get(LOOP_START_COARSE, 0)
                 loop_b += g.get(LOOP_END_FINE, 0) + 32768 * g.get(LOOP_END_COARSE, 0)
                 looped = g.get(SAMPLE_MODES, 0) & 1 and loop_b - loop_a > 8 and loop_b <= end
-                zones.append(
-                    Zone(
-                        keys,
-                        vels,
-                        start,
-                        end,
-                        (loop_a - start, loop_b - start) if looped else None,
-                        rate,
-                        root=g[ROOT_KEY] if g[ROOT_KEY] >= 0 else (pitch if pitch < 128 else 60),
-                        tune=g.get(COARSE_TUNE, 0) + (g.get(FINE_TUNE, 0) + correction) / 100.0,
-                        scale=g[SCALE_TUNING] / 100.0,
-                        # 0.4 of the written attenuation, as the hardware did and other players do
-                        gain=10.0 ** (-0.4 * max(g.get(ATTENUATION, 0), 0) / 200.0),
-                        attack=_seconds(g[ATTACK]),
-                        hold=_seconds(g[HOLD]),
-                        decay=_seconds(g[DECAY]),
-                        sustain=10.0 ** (-min(max(g.get(SUSTAIN, 0), 0), 1440) / 200.0),
-                        release=_seconds(g[RELEASE]),
-                        cutoff=8.176 * 2.0 ** (g[FILTER_FC] / 1200.0),
-                    )
-                )
+                zones.append(Zone(
+                    keys, vels, start, end, (loop_a - start, loop_b - start) if looped else None, rate,
+                    root=g[ROOT_KEY] if g[ROOT_KEY] >= 0 else (pitch if pitch < 128 else 60),
+                    tune=g.get(COARSE_TUNE, 0) + (g.get(FINE_TUNE, 0) + correction) / 100.0,
+                    scale=g[SCALE_TUNING] / 100.0,
+                    # 0.4 of the written attenuation, as the hardware did and other players do
+                    gain=10.0 ** (-0.4 * max(g.get(ATTENUATION, 0), 0) / 200.0),
+                    attack=_seconds(g[ATTACK]), hold=_seconds(g[HOLD]), decay=_seconds(g[DECAY]),
+                    sustain=10.0 ** (-min(max(g.get(SUSTAIN, 0), 0), 1440) / 200.0),
+                    release=_seconds(g[RELEASE]), cutoff=8.176 * 2.0 ** (g[FILTER_FC] / 1200.0)))
         return zones
 
     @staticmethod

@@ -68,9 +68,8 @@ def _play(zone: Zone, key: int, cents: float, seconds: float) -> np.ndarray:
     if zone.decay > 0.0 and zone.sustain < 1.0:
         # section 8.1.2 (36): the decay time is that of a fall by 100 dB, linear in dB
         fall = np.maximum(t - np.float32(zone.attack + zone.hold), 0.0)
-        level = np.maximum(
-            np.exp(fall * np.float32(-5.0 * np.log(10.0) / max(zone.decay, 0.01))), np.float32(zone.sustain)
-        )
+        level = np.maximum(np.exp(fall * np.float32(-5.0 * np.log(10.0) / max(zone.decay, 0.01))),
+                           np.float32(zone.sustain))
     if zone.attack > 0.003:
         level = level * np.minimum(t * np.float32(1.0 / zone.attack), np.float32(1.0))
     wave = wave * (level * np.float32(zone.gain))

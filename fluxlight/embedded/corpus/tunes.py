@@ -128,11 +128,8 @@ def _tune(name: str, block: str) -> Tune | None:
     top, under = map(int, meter.split("/"))
     full = top * 4.0 / under
     unit_text = fields.get("L", "")
-    unit = (
-        4.0 * int(unit_text.split("/")[0]) / int(unit_text.split("/")[1])
-        if re.fullmatch(r"\d/\d+", unit_text)
-        else (0.5 if top / under >= 0.75 else 0.25)
-    )
+    unit = (4.0 * int(unit_text.split("/")[0]) / int(unit_text.split("/")[1])
+            if re.fullmatch(r"\d/\d+", unit_text) else (0.5 if top / under >= 0.75 else 0.25))
     raw = _bars(_STRIP.sub("", " ".join(lines)), unit, _LETTERS.index(key[0]))
     kept: list[list[tuple[float, float, int]]] = []
     for length, notes in raw:
