@@ -43,6 +43,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         numbers = read_numbers(given.scale)
         out = (given.out or Path("runs") / Path(given.scale).stem).resolve()
+        if out.is_dir() and any(out.iterdir()) and not (out / "steps").is_dir():
+            raise ValueError(f"--out {out} holds files that are not of a chain: choose another folder")
         if given.cache:
             os.environ["FLUXLIGHT_CACHE"] = str(given.cache.resolve())
         threads(given.jobs)

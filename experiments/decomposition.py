@@ -247,6 +247,8 @@ def read_numbers(scale: str) -> dict[str, Any]:
     if not isinstance(numbers, dict) or wanted - set(numbers):
         lacking = ", ".join(sorted(wanted - set(numbers or ())))
         raise ValueError(f"{path} lacks {lacking}: start from configs/chain/debug.yaml")
+    if numbers["sweep"]["points"] < 2:
+        raise ValueError(f"{path}: sweep.points is {numbers['sweep']['points']}, a slope needs at least 2")
     if not numbers["corpus"] and {"store", "slice", "reference"} - set(numbers.get("stores") or ()):
         raise ValueError(f"{path}: corpus is null, so stores must name store, slice and reference")
     return numbers

@@ -85,7 +85,7 @@ class Step:
 
     def inputs(self, run: RunFolder) -> dict[str, Any]:
         """What it is made from: command lines, content of every file they name, results of the steps it needs."""
-        out, files = str(run.path), {Path(path).name: sha256(path) for path in self.reads}
+        out, files = str(run.path), {"/".join(Path(path).parts[-2:]): sha256(path) for path in self.reads}
 
         def plain(word: str) -> str:
             """A word without the names of the run folder and of the folder it is typed in: both may be moved."""

@@ -137,6 +137,9 @@ def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "mine.yaml").write_text("overlay: x\n")
     assert chain.main(["--scale", str(tmp_path / "mine.yaml")]) == 2
     assert "lacks corpus" in capsys.readouterr().out
+    # a folder with somebody's files in it is left alone
+    assert chain.main(["--scale", "debug", "--out", str(tmp_path)]) == 2
+    assert "choose another folder" in capsys.readouterr().out and (tmp_path / "mine.yaml").exists()
 
 
 def test_clock():
