@@ -122,7 +122,7 @@ def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
 def listening_page(
     page: str | os.PathLike[str], prompts: Sequence[Prompt | Mapping[str, Any]],
     systems: Mapping[str, str | os.PathLike[str]], scores: Mapping[str, Mapping[str, Mapping[str, float]]],
-    result: Mapping[str, Any] | None = None, title: str = "Listening page", copy: bool = False,
+    result: Mapping[str, Any] | None = None, title: str = "Every prompt, every row", copy: bool = False,
 ) -> Path:  # fmt: skip
     """Write ``index.html`` with its spectrograms.
 

@@ -67,7 +67,7 @@ def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | o
                           xytext=(4, 0), textcoords="offset points")  # fmt: skip
         axis.set_title(_title(name, optimised, kind == "distances"), fontsize=9, color=INK, loc="left")
         axis.set_yticks(y, order if k % columns == 0 else [""] * len(order))
-        axis.set_ylim(len(order) - 0.4, -1.1 if floor else -0.6)
+        axis.set_ylim(len(order) - 0.4, -1.1)
         axis.grid(axis="x", color="#eceef2")
         axis.set_axisbelow(True)
     for axis in axes[len(panels) :]:
