@@ -30,12 +30,10 @@ class Command:
     Attributes:
         program: ``fluxlight``, or a module that is run with ``python -m``.
         args: its arguments.
-        checkpoint: checkpoint below the run folder that a repeated command goes on from, if it is there by then.
     """
 
     program: str
     args: tuple[str, ...]
-    checkpoint: str = ""
 
     @property
     def line(self) -> str:
@@ -43,14 +41,15 @@ class Command:
         start = ["fluxlight"] if self.program == "fluxlight" else ["python", "-m", self.program]
         return shlex.join([*start, *self.args])
 
-    def run(self, out: Path) -> None:
+    def run(self) -> None:
         """Run it in this process; anything but success raises."""
         args = list(self.args)
-        if self.checkpoint and (out / self.checkpoint).is_file():
-            args += ["--ckpt_path", str(out / self.checkpoint)]
-        module = importlib.import_module("fluxlight.cli" if self.program == "fluxlight" else self.program)
         try:
-            code = module.main(args)
+            if self.program == "fluxlight":
+                # errors and Ctrl-C come through as they are, to be told once
+                code: object = importlib.import_module("fluxlight.cli").main(args, standalone=False)
+            else:
+                code = importlib.import_module(self.program).main(args)
         except SystemExit as end:
             code = end.code
         if code:
@@ -119,7 +118,7 @@ def run_steps(run: RunFolder, steps: Sequence[Step], report: Report) -> dict[str
         run.start(step.name, inputs, step.folders or (step.name,), wipe=state != "resume")
         started = time.monotonic()
         for command in step.commands:
-            command.run(run.path)
+            command.run()
         run.finish(step.name, inputs, step.outputs, time.monotonic() - started)
     return found
 
