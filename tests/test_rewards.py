@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from fluxlight.encoders.base import TextAudioModel, shipped
+from fluxlight.encoders.base import TextAudioModel
+from fluxlight.frozen import shipped
 from fluxlight.rewards import EmbeddedReward, RewardA, RewardB, SignalDescriptors
 from fluxlight.rewards.descriptors import FRONT_A, FRONT_B
 from fluxlight.rewards.features import CLEAN, Items
@@ -207,8 +208,6 @@ def test_batches_are_a_function_of_seed_and_number():
 
 @pytest.mark.parametrize(("kind", "file"), [(RewardA, "reward_a.safetensors"), (RewardB, "reward_b.safetensors")])
 def test_shipped_rewards_know_good_from_bad(kind, file):
-    if not shipped(file).is_file():
-        pytest.skip(f"{file} is not shipped yet")
     assert shipped(file).stat().st_size <= 2.5 * 2**20
     reward = kind()
     rows = reward.facts["accuracy"]["damage"]

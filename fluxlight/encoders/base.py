@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fluxlight.encoders.front_end import FrontEnd
-from fluxlight.files import atomic_path
+from fluxlight.frozen import own_state, read_frozen, write_frozen
 
 CHUNK = 16  # clips per forward pass: bounds the memory of a long list (our choice)
 
@@ -121,70 +116,17 @@ class TextAudioModel(nn.Module):
 
     def save(self, path: str | Path, facts: dict[str, object] | None = None) -> str:
         """Write the weights (fp16 safetensors, header with version, training facts and digest); the new identity."""
-        tensors = {
-            key: value.detach().cpu().to(torch.float16).contiguous()
-            for key, value in self.state_dict().items()
-            if not key.endswith("num_batches_tracked")
-        }
-        bad = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
-        if bad:
-            raise ValueError(f"{self.name}: weights {bad[0]} are not finite in fp16: training has diverged")
-        digest = tensor_digest(tensors)
-        said = json.dumps(facts or {}, sort_keys=True)
-        header = {"name": self.name, "version": str(self.version), "digest": digest, "facts": said}
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(tensors, metadata=header))
-        self.identity = f"{self.name}-v{self.version}-{digest[:8]}"
+        tensors = {key: value.to(torch.float16) for key, value in own_state(self.state_dict()).items()}
+        self.identity = write_frozen(path, tensors, self.name, self.version, facts or {})
         self.facts = dict(facts or {})
         return self.identity
 
     def load(self, path: str | Path) -> None:
         """Load weights written by `save` and freeze them; a wrong or damaged file is one clear error."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no weights of {self.name} at {path}: reinstall fluxlight, or train them with "
-                f"'fluxlight fit --config configs/embedded/{self.name.replace('-', '_')}.yaml'"
-            )
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch or train it again") from None
-        if header.get("name") != self.name:
-            raise ValueError(f"{path} holds {header.get('name', 'unknown')!r}, not {self.name!r}: pass the right file")
-        digest = tensor_digest(tensors)
-        if digest != header.get("digest"):
-            raise ValueError(
-                f"{path}: digest {digest[:8]} differs from its header's {str(header.get('digest'))[:8]}: "
-                "the file is damaged, fetch or train it again"
-            )
-        own = {key: value for key, value in self.state_dict().items() if not key.endswith("num_batches_tracked")}
-        wrong = sorted(own.keys() ^ tensors.keys()) or [key for key in own if own[key].shape != tensors[key].shape]
-        if wrong:
-            raise ValueError(
-                f"{path} does not fit this {self.name} (first difference: {wrong[0]}): another version made it"
-            )
-        self.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+        frozen = read_frozen(path, self.name, own_state(self.state_dict()))
+        self.load_state_dict(frozen.tensors, strict=False)
         self.eval().requires_grad_(False)
-        self.identity = f"{self.name}-v{header['version']}-{digest[:8]}"
-        self.facts = json.loads(header["facts"])
-
-
-def shipped(file: str) -> Path:
-    """Path of a weight file that the package ships."""
-    return Path(str(files("fluxlight.embedded"))) / "weights" / file
-
-
-def tensor_digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and bytes of tensors: independent of the order and header of a file."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        value = tensors[key].contiguous()
-        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
+        self.identity, self.facts = frozen.identity, frozen.facts
 
 
 def pad(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

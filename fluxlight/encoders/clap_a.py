@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fluxlight.encoders.base import TextAudioModel, shipped
+from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.front_end import FrontEnd, mel_bank
 from fluxlight.encoders.minilm import MiniLM
+from fluxlight.frozen import shipped
 
 
 class ClapA(TextAudioModel):

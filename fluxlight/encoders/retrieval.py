@@ -11,7 +11,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from fluxlight.encoders.base import TextAudioModel, shipped
+from fluxlight.encoders.base import TextAudioModel
+from fluxlight.frozen import shipped
 
 # tag -> the text that asks for one of its values (our wording, in no caption template)
 QUESTIONS = {

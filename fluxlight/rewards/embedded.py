@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fluxlight.encoders.base import TextAudioModel, shipped, tensor_digest
-from fluxlight.files import atomic_path
+from fluxlight.encoders.base import TextAudioModel
+from fluxlight.frozen import own_state, read_frozen, shipped, write_frozen
 from fluxlight.rewards.base import Reward, check_audio
 from fluxlight.rewards.calibration import Affine
 from fluxlight.rewards.descriptors import FRONT_A, FRONT_B, FrontEnd, SignalDescriptors
@@ -122,63 +120,24 @@ class EmbeddedReward(Reward):
 
     def save(self, path: str | Path, facts: dict[str, object] | None = None) -> str:
         """Write head (matrices fp16, the rest fp32), standardisation and calibration; returns the new identity."""
-        tensors = {}
-        for key, value in self._own_state().items():
-            kind = torch.float16 if value.ndim == 2 else torch.float32
-            tensors[key] = value.detach().cpu().to(kind).contiguous()
-            if not bool(torch.isfinite(tensors[key]).all()):
-                raise ValueError(f"{self.name}: {key} is not finite in {kind}: training has diverged")
-        digest = tensor_digest(tensors)
+        kept = {k: v.to(torch.float16 if v.ndim == 2 else torch.float32) for k, v in self._own_state().items()}
         self.clap_identity = self.clap.identity
-        header = {
-            "name": self.name,
-            "version": str(self.version),
-            "digest": digest,
-            "clap": self.clap_identity,
-            "calibration": json.dumps({"scale": float(self.affine[0]), "shift": float(self.affine[1])}),
-            "facts": json.dumps(facts or {}, sort_keys=True),
-        }
-        with atomic_path(path) as temporary:
-            save_file(tensors, str(temporary), metadata=header)
-        self.identity, self.facts = f"{self.name}-v{self.version}-{digest[:8]}", dict(facts or {})
+        calibration = json.dumps({"scale": float(self.affine[0]), "shift": float(self.affine[1])})
+        said = {"clap": self.clap_identity, "calibration": calibration}
+        self.identity = write_frozen(path, kept, self.name, self.version, facts or {}, **said)
+        self.facts = dict(facts or {})
         return self.identity
 
     def load(self, path: str | Path) -> None:
         """Read a file written by ``save`` and freeze; a wrong or damaged one is one clear error."""
-        path = Path(path)
-        recipe = f"fluxlight fit --config configs/embedded/{self.name.replace('-', '_')}.yaml"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no weights of {self.name} at {path}: reinstall fluxlight or train them with '{recipe}'"
-            )
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch or train it again") from None
-        if header.get("name") != self.name:
-            raise ValueError(f"{path} holds {header.get('name', 'unknown')!r}, not {self.name!r}: pass the right file")
-        digest = tensor_digest(tensors)
-        if digest != header.get("digest"):
-            raise ValueError(
-                f"{path}: its digest differs from its header's, the file is damaged: fetch or train it again"
-            )
-        own = self._own_state()
-        wrong = sorted(own.keys() ^ tensors.keys()) or [key for key in own if own[key].shape != tensors[key].shape]
-        if wrong:
-            raise ValueError(
-                f"{path} does not fit this {self.name} (first difference: {wrong[0]}): train it with '{recipe}'"
-            )
-        self.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+        frozen = read_frozen(path, self.name, self._own_state())
+        self.load_state_dict(frozen.tensors, strict=False)
         self.eval().requires_grad_(False)
-        self.identity = f"{self.name}-v{header['version']}-{digest[:8]}"
-        self.clap_identity, self.facts = header["clap"], json.loads(header["facts"])
+        self.identity, self.facts, self.clap_identity = frozen.identity, frozen.facts, frozen.header["clap"]
 
     def _own_state(self) -> dict[str, Tensor]:
-        """What the file holds: everything but the CLAP and BatchNorm's counters."""
-        state = self.state_dict()
-        return {k: v for k, v in state.items() if not k.startswith("_clap.") and not k.endswith("num_batches_tracked")}
+        """What the file holds: everything but the CLAP."""
+        return own_state(self.state_dict(), without="_clap.")
 
 
 class RewardA(EmbeddedReward):
