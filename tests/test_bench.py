@@ -17,7 +17,7 @@ def test_network_and_distances_are_reported(tmp_path: Path, monkeypatch: pytest.
     assert file.read_text().strip() == printed.strip()
     rows = [line for line in printed.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 4 + 1 + 1
-    shares = [float(line.split("|")[3].split()[0]) for line in rows if "of the ceiling" in line and "tiny" in line]
+    shares = [float(line.split("|")[3].split()[0]) for line in rows if "of the yardstick" in line and "tiny" in line]
     assert len(shares) == 3 and all(0 < share < 3 for share in shares)
 
 
