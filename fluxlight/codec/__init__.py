@@ -1,6 +1,7 @@
-"""Audio <-> latents: the base class, the 44.1 kHz log-mel front end and the embedded codec."""
+"""Audio <-> latents: the base class, the log-mel front ends, the embedded and the published codec."""
 
 from fluxlight.codec.base import Codec
 from fluxlight.codec.embedded import EmbeddedCodec
+from fluxlight.codec.mmaudio import MMAudioCodec
 
-__all__ = ["Codec", "EmbeddedCodec"]
+__all__ = ["Codec", "EmbeddedCodec", "MMAudioCodec"]
