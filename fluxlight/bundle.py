@@ -100,7 +100,12 @@ def read_recipe(folder: Folder) -> dict[str, Any]:
 
 
 def bundle_hash(folder: Folder, weights: Which = "raw") -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of a bundle's weights: the name of the checkpoint in every result."""
+    """Sixteen hexadecimal digits of the SHA-256 of a bundle's weights: the name of the checkpoint in every result.
+
+    A published checkpoint, one file, is named by its bytes.
+    """
+    if Path(folder).is_file():
+        return sha256(Path(folder))[:16]
     read_recipe(folder)
     return sha256(_weights_file(folder, weights))[:16]
 
@@ -122,15 +127,19 @@ def init_from(
     allow_new: Sequence[str] = (),
     weights: Which = "raw",
 ) -> None:
-    """Copy the weights and buffers of a bundle into ``model``, strictly.
+    """Copy the weights and buffers of a bundle, or of a published checkpoint, into ``model``, strictly.
 
     Args:
         model: the model to fill; only shapes and names of the bundle must fit, so a v1 bundle fills a v2 model.
-        folder: the bundle.
-        skip: prefixes of bundle names that are not taken, e.g. ``head.`` to fill a text-only model.
+        folder: the bundle; or a published FluxAudio checkpoint, a .pth file, which has no head and no negative text.
+        skip: prefixes of bundle names that are not taken, e.g. ``head.`` to fill a text-only model; of a published
+            checkpoint its own names, e.g. those of a score head.
         allow_new: prefixes of model names that the bundle need not have, e.g. ``head.`` from a text-only bundle.
-        weights: the raw weights (what the published chain hands on) or the averaged ones.
+        weights: the raw weights (what the published chain hands on) or the averaged ones; a file has one kind.
     """
+    if Path(folder).is_file():
+        _init_from_file(model, folder, skip, allow_new)
+        return
     recipe = read_recipe(folder)
     theirs, ours = recipe["backbone"].get("init_args", {}), _settings(model.backbone)
     for name in sorted((set(theirs) & set(ours)) - _FREE_SETTINGS):
@@ -141,6 +150,17 @@ def init_from(
     state = {k: v for k, v in _read_weights(folder, weights).items() if not k.startswith(tuple(skip))}
     remedy = "choose the bundle's head, or name prefixes in skip (bundle names not taken) and allow_new (kept as made)"
     load_strict(model, state, f"init_from {folder}", remedy, may_miss=(*skip, *allow_new))
+
+
+def _init_from_file(model: FluxModel, path: Folder, skip: Sequence[str], allow_new: Sequence[str]) -> None:
+    new = [k for k in model.state_dict() if k.startswith("head.") and not k.startswith(tuple(allow_new))]
+    if new:
+        raise ValueError(
+            f"init_from {path}: a published checkpoint lacks {some(new)}: "
+            "put head. into allow_new to start the score head anew, or set head to null"
+        )
+    state = {k: v for k, v in read_published(path).items() if not k.startswith(tuple(skip))}
+    load_published(model, state)
 
 
 def _make(recipe: Any, base: type, folder: Folder, *args: Any) -> Any:

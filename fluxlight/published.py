@@ -98,4 +98,4 @@ def export_published(model: FluxModel | Backbone, head_prefix: str | None = None
                 "give head_prefix, or export model.backbone"
             )
         state.update({head_prefix + k: v for k, v in head.state_dict().items()})
-    return {k: v.detach().to("cpu", copy=True) for k, v in state.items()}
+    return {k: v.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for k, v in state.items()}

@@ -22,6 +22,7 @@ import fluxlight.data
 import fluxlight.heads
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
 from fluxlight.stages.plan import Plan
+from fluxlight.weights import use_folder
 
 VERBS = ("fit", "validate", "test", "predict")
 LAST = "last"
@@ -31,8 +32,15 @@ class FluxCLI(LightningCLI):
     """Any LightningModule and data module by class path, a `Plan` to read numbers from, and ``--ckpt_path last``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the plan of the scale."""
+        """Add the plan of the scale, and where published files lie."""
         parser.add_class_arguments(Plan, "plan")
+        where = "folder of published files; null: FLUXLIGHT_WEIGHTS, else weights in the cache folder"
+        parser.add_argument("--weights_folder", type=str | None, default=None, help=where)
+
+    def before_instantiate_classes(self) -> None:
+        """Say where published files lie before anything looks for one."""
+        settings = self.config[self.subcommand] if self.subcommand else self.config
+        use_folder(settings.get("weights_folder"))
 
     def before_fit(self) -> None:
         """``--ckpt_path last``: go on from the run folder's last.ckpt if there is one, else start."""

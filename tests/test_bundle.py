@@ -200,6 +200,52 @@ def test_published_weights_go_through_a_model_with_a_head() -> None:
     assert same(source, target) and all(torch.equal(v, kept[k]) for k, v in target.head.state_dict().items())  # type: ignore[union-attr]
 
 
+def test_a_published_file_is_a_start_too(tmp_path: Path) -> None:
+    """init_from takes the .pth of the published weights: strictly, and a score head only when told to start anew."""
+    source, path = model_with(GlobalAdaLN), tmp_path / "published.pth"
+    state = export_published(source.backbone)
+    torch.save({f"ema_model.{k}": v for k, v in state.items()}, path)
+    bare, headed = model_with(None), model_with(BlockAdaLN)
+    for model in (bare, headed):
+        perturb(model, 21)
+    head = {k: v.clone() for k, v in headed.state_dict().items() if k.startswith("head.")}
+    init_from(bare, path)
+    assert all(torch.equal(v, state[k]) for k, v in bare.backbone.state_dict().items())
+    with pytest.raises(ValueError, match="allow_new") as error:
+        init_from(headed, path)
+    one_line(error)
+    init_from(headed, path, allow_new=["head."])
+    assert all(torch.equal(v, state[k]) for k, v in headed.backbone.state_dict().items())
+    assert all(torch.equal(headed.state_dict()[k], v) for k, v in head.items())
+    assert len(bundle_hash(path)) == 16
+
+    torch.save({**state, "score_embed.mlp.0.weight": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match="unknown score_embed"):
+        init_from(bare, path)
+    init_from(bare, path, skip=["score_embed."])
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="fetch it again") as cut:
+        init_from(bare, path)
+    one_line(cut)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("other", HEADS, ids=lambda c: c.__name__)
+def test_the_wrong_head_for_the_weights_is_one_clear_line(
+    head: type[ScoreHead], other: type[ScoreHead], tmp_path: Path
+) -> None:
+    """Heads with parameters of their own fit their own weights alone; the others share names and move (v1, v2, ...)."""
+    folder, model = save_bundle(tmp_path, model_with(head)), model_with(other)
+    if set(model.state_dict()) == set(model_with(head).state_dict()):
+        init_from(model, folder)
+        return
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match="head") as error:
+        init_from(model, folder)
+    assert "allow_new" in one_line(error)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), "something was half loaded"
+
+
 def test_nothing_heavy_is_imported() -> None:
     code = "import sys, fluxlight.bundle, fluxlight.sample; print({'lightning', 'transformers'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -2,8 +2,9 @@
 
 from fluxlight.data.mixture import MixtureData
 from fluxlight.data.pairs import PairData
+from fluxlight.data.prompt_file import PromptFile
 from fluxlight.data.sft import Candidates, SFTData
 from fluxlight.data.store import LatentStore
 from fluxlight.data.writer import LatentStoreWriter
 
-__all__ = ["Candidates", "MixtureData", "PairData", "SFTData", "LatentStore", "LatentStoreWriter"]
+__all__ = ["Candidates", "MixtureData", "PairData", "PromptFile", "SFTData", "LatentStore", "LatentStoreWriter"]

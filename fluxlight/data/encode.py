@@ -12,8 +12,10 @@ import torch
 from fluxlight.codec import Codec
 from fluxlight.data.sources import CorpusSplit, Source
 from fluxlight.data.writer import LatentStoreWriter
+from fluxlight.device import chosen
 from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.rewards import Reward
+from fluxlight.wording import one_warning, worded
 
 NEGATIVE = "noise, distortion, low quality, static, hum, hiss, clipping, muffled, amateur recording"
 """The published negative text of guidance (FACTS section 4)."""
@@ -31,8 +33,10 @@ def encode(
     source: Source | None = None,
     text_only: bool = False,
     prefix: str = "",
+    suffix: str = "",
     negative: str = NEGATIVE,
     shard: int = 32,
+    device: str = "cpu",
 ) -> None:
     """Encode a source into a latent store; a second call does what is missing, a finished store is left alone.
 
@@ -47,13 +51,15 @@ def encode(
         clips: number of clips in place of the preset's.
         source: another source of captioned audio, in place of split, preset and clips.
         text_only: prompts without latents, for a slice.
-        prefix: put before every caption. The published prompts start with "high quality instrumental music, ";
-            the embedded models have never seen these words, so here it is empty.
+        prefix: put before every caption that is not empty; the reward hears the caption alone. The published prompts
+            start with "high quality instrumental music, "; the embedded models have never seen these words, so here
+            it is empty.
+        suffix: put behind them.
         negative: text of the negative branch of guidance; the published one.
         shard: clips of a shard: what a killed run loses at most.
+        device: where the models run: cpu, cuda, mps, or auto for the GPU where there is one. Latents differ between
+            devices to float tolerance, so a store is best made on one.
     """
-    from tqdm import tqdm
-
     source = source or CorpusSplit(split, preset, clips)
     identities = {"text": text.identity, "clap": clap.identity}
     if not text_only:
@@ -67,34 +73,57 @@ def encode(
         "prefix": prefix,
         "negative": negative,
         "shard": shard,
+        # only where there is one: stores from before it are whole
+        **({"suffix": suffix} if suffix else {}),
     }
     writer = LatentStoreWriter(out, recipe)
     if writer.finished:
         print(f"nothing to do: {out} is finished", file=sys.stderr)
         return
     rows = source.rows
+    place = chosen(device)
+    for model in (codec, text, clap, reward):
+        if model is not None:
+            model.to(place)
+    # every text is read by the token encoder and by CLAP; whoever cuts one, it is counted once
+    with one_warning(len(rows), text.length):
+        shards = _write_shards(writer, source, codec, text, clap, reward, (prefix, suffix), shard, text_only, place)
+        writer.finish(rows, shards, texts(["", negative], text, clap), text.length, identities)
+    print(f"{len(rows)} {'prompts' if text_only else 'clips'} -> {out}", file=sys.stderr)
+
+
+def _write_shards(
+    writer: LatentStoreWriter,
+    source: Source,
+    codec: Codec | None,
+    text: TextEncoder,
+    clap: TextAudioModel,
+    reward: Reward | None,
+    around: tuple[str, str],
+    shard: int,
+    text_only: bool,
+    place: str,
+) -> int:
+    """Write the shards that are missing; how many there are in all."""
+    from tqdm import tqdm
+
+    rows = source.rows
     starts = range(0, len(rows), shard)
     for number, start in enumerate(tqdm(starts, desc=f"encoding {len(rows)} clips", unit="shard", disable=None)):
         if writer.has(number):
             continue
-        captions = [prefix + row["caption"] for row in rows[start : start + shard]]
-        tokens, text_c = texts(captions, text, clap)
+        captions = [row["caption"] for row in rows[start : start + shard]]
+        tokens, text_c = texts(worded(captions, *around), text, clap)
         if text_only or codec is None:
             writer.write(number, tokens, text_c)
             continue
         audio = source.audio(start, start + len(captions))
         with torch.no_grad():
-            mean, std = codec.encode(
-                audio if source.sample_rate == codec.sample_rate else _resampled(audio, source, codec)
-            )
-            scores = (
-                None
-                if reward is None
-                else reward.score(audio, source.sample_rate, [r["caption"] for r in rows[start : start + shard]])
-            )
+            wave = audio if source.sample_rate == codec.sample_rate else _resampled(audio, source, codec)
+            mean, std = codec.encode(wave.to(place))
+            scores = None if reward is None else reward.score(audio, source.sample_rate, captions)
         writer.write(number, tokens, text_c, _array(mean), _array(std), _array(scores))
-    writer.finish(rows, len(starts), texts(["", negative], text, clap), text.length, identities)
-    print(f"{len(rows)} {'prompts' if text_only else 'clips'} -> {out}", file=sys.stderr)
+    return len(starts)
 
 
 def texts(captions: Sequence[str], text: TextEncoder, clap: TextAudioModel) -> tuple[list[np.ndarray], np.ndarray]:
@@ -119,10 +148,12 @@ def main(args: list[str]) -> int:
     import jsonargparse
 
     from fluxlight.training import quiet, reason
+    from fluxlight.weights import use_folder
 
     quiet()
     parser = jsonargparse.ArgumentParser(prog="fluxlight encode", description=__doc__, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML with the settings below")
+    parser.add_argument("--weights_folder", type=str | None, help="folder of published files (FLUXLIGHT_WEIGHTS)")
     parser.add_function_arguments(encode)
     parser.set_defaults({
         "codec": {"class_path": "fluxlight.codec.EmbeddedCodec"}, "text": {"class_path": "fluxlight.encoders.MiniLM"},
@@ -133,12 +164,14 @@ def main(args: list[str]) -> int:
         if given.text_only:
             # no audio is touched, so nothing that hears it need be there
             given.codec = given.reward = None
+        use_folder(given.weights_folder)
         made = parser.instantiate_classes(given)
     except jsonargparse.ArgumentError as error:
         raise ValueError(reason(str(error))) from None
     except ValueError as error:
         raise ValueError(reason(str(error)) if "Does not validate" in str(error) else str(error)) from None
     settings = made.as_dict()
-    settings.pop("config", None)
+    for name in ("config", "weights_folder"):
+        settings.pop(name, None)
     encode(**settings)
     return 0

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fluxlight.encoders.base import TextEncoder
+from fluxlight.wording import note_cut
 
 
 class MiniLM(TextEncoder):
@@ -27,11 +28,14 @@ class MiniLM(TextEncoder):
 
     @torch.no_grad()
     def encode_ragged(self, texts: Sequence[str]) -> list[Tensor]:
-        """Token features of each text, ``(n_i, 384)`` float32."""
+        """Token features of each text, ``(n_i, 384)`` float32; one warning counts the texts that had to be cut."""
         if isinstance(texts, str):
             raise ValueError("texts is one string: pass a list of strings")
         tokenizer, model = _load()
-        ids = tokenizer(list(texts), truncation=True, max_length=self.length)["input_ids"] if texts else []
+        ids = tokenizer(list(texts), verbose=False)["input_ids"] if texts else []
+        note_cut(texts, [len(tokens) for tokens in ids], self.length)
+        # the last token, [SEP], stays
+        ids = [[*tokens[: self.length - 1], tokens[-1]] if len(tokens) > self.length else tokens for tokens in ids]
         by_length: dict[int, list[int]] = {}
         for row, tokens in enumerate(ids):
             by_length.setdefault(len(tokens), []).append(row)

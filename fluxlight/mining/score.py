@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
+from fluxlight.device import chosen
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import append_jsonl, mend_jsonl
 from fluxlight.mining.candidates import Key, key_of, load_audio, read_candidates
 from fluxlight.postprocess import LockedLoudness
 from fluxlight.rewards.base import Reward
 from fluxlight.rewards.embedded import EmbeddedReward
+from fluxlight.rewards.published import TuneJuryReward
 from fluxlight.types import Candidate, Clip
 
 ROWS = "scores.jsonl"
@@ -32,6 +34,7 @@ def score_folder(
     batch_size: int = 16,
     lufs: float | None = -23.0,
     retry: bool = False,
+    device: str = "cpu",
 ) -> list[Row]:
     """Score what has no score yet and append it to ``<candidates>/scores.jsonl``.
 
@@ -46,10 +49,13 @@ def score_folder(
         lufs: loudness every clip is brought to first (locked, no limiting), None for as rendered. Embedded judges do
             not hear level; published ones do (FACTS section 9).
         retry: judge rows again that ended with an error. (A candidate that failed and was made later always is.)
+        device: where the judges run: cpu, cuda, mps, or auto for the GPU where there is one.
 
     Returns:
         One row per candidate: its columns and ``reward``, ``clap``, ``judges`` (identities and level).
     """
+    from tqdm import tqdm
+
     path = candidates / ROWS
     judges = {"reward": reward.identity, "clap": clap.identity, "lufs": lufs}
     known: dict[Key, Row] = {}
@@ -58,7 +64,10 @@ def score_folder(
             raise ValueError(f"{path} holds scores of {row.get('judges')}, now {judges}: move that file away first")
         known[key_of(row)] = row
     everything = read_candidates(candidates)
-    for start in range(0, len(everything), batch_size):
+    for judge in (reward, clap):
+        judge.to(chosen(device))
+    starts = range(0, len(everything), batch_size)
+    for start in tqdm(starts, desc=f"scoring {len(everything)} candidates", unit="batch", disable=None):
         batch = everything[start : start + batch_size]
         missing = {key_of(c) for c in batch if not _done(c, known.get(key_of(c)), retry)}
         if not missing:
@@ -101,9 +110,12 @@ def _judge(rows: list[Row], audio: torch.Tensor, sample_rate: int, reward: Rewar
     """Fill ``reward`` and ``clap`` of rows whose clips ``(B, N)`` have one length."""
     prompts = [row["prompt"] for row in rows]
     try:
+        # where the reward stands on this very CLAP: listen once for both
         if isinstance(reward, EmbeddedReward) and reward.clap.identity == clap.identity:
-            # the embedded reward stands on this very CLAP: listen once for both
             heard, second = reward.embed(audio, sample_rate)
+            rewards = reward.score_embeddings(heard, second, reward.embed_prompts(prompts))
+        elif isinstance(reward, TuneJuryReward) and reward.clap_identity == clap.identity:
+            heard, second = clap.embed_audio(audio, sample_rate), reward.descriptors(audio, sample_rate)
             rewards = reward.score_embeddings(heard, second, reward.embed_prompts(prompts))
         else:
             heard, rewards = clap.embed_audio(audio, sample_rate), reward.score(audio, sample_rate, prompts)
@@ -128,8 +140,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """`fluxlight score --candidates DIR`: any reward and CLAP by class path, the embedded drivers by default."""
     from jsonargparse import ArgumentParser
 
+    from fluxlight.weights import use_folder
+
     parser = ArgumentParser(prog="fluxlight score", description=__doc__.split("\n")[0])
     parser.add_argument("--config", action="config", help="YAML with these settings")
+    parser.add_argument("--weights_folder", type=str | None, help="folder of published files (FLUXLIGHT_WEIGHTS)")
     parser.add_function_arguments(score_folder)
     parser.set_defaults(
         {
@@ -137,8 +152,11 @@ def main(args: Sequence[str] | None = None) -> int:
             "clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"},
         }
     )
-    given = parser.instantiate_classes(parser.parse_args(args))
-    given.pop("config", None)
+    parsed = parser.parse_args(args)
+    use_folder(parsed.weights_folder)
+    given = parser.instantiate_classes(parsed)
+    for name in ("config", "weights_folder"):
+        given.pop(name, None)
     rows = score_folder(**given)
     failed = sum(bool(row["error"]) for row in rows)
     print(f"{len(rows) - failed} candidates scored, {failed} failed -> {given.candidates / ROWS}")

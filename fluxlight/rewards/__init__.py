@@ -3,6 +3,7 @@
 from fluxlight.rewards.base import Reward
 from fluxlight.rewards.descriptors import SignalDescriptors
 from fluxlight.rewards.embedded import EmbeddedReward, RewardA, RewardB
+from fluxlight.rewards.published import TuneJuryReward
 from fluxlight.rewards.tunejury import TuneJury
 
-__all__ = ["EmbeddedReward", "Reward", "RewardA", "RewardB", "SignalDescriptors", "TuneJury"]
+__all__ = ["EmbeddedReward", "Reward", "RewardA", "RewardB", "SignalDescriptors", "TuneJury", "TuneJuryReward"]
