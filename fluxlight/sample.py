@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fluxlight.guidance import JointGuidance, Schedule, SeparateGuidance, Velocity
 from fluxlight.model import FluxModel
+from fluxlight.second import Second
 from fluxlight.types import Condition, PromptBatch
+from fluxlight.wording import is_empty
 
 Progress = Callable[[int, int], None]
 """Called with (solver steps done, steps in all) over the whole of a `Sampler.generate`."""
@@ -66,6 +68,7 @@ class Sampler:
         schedule: how the weights depend on time: "constant", "anneal" or "interval".
         interval: times between which "interval" guides.
         negative: the other branch's text: "stored" negative text (empty when none is stored) or "empty".
+        second: another checkpoint that takes part, by crossover or average; None samples with the model alone.
     """
 
     steps: int = 25
@@ -76,6 +79,7 @@ class Sampler:
     schedule: Literal["constant", "anneal", "interval"] = "constant"
     interval: tuple[float, float] = (0.0, 1.0)
     negative: Literal["stored", "empty"] = "stored"
+    second: Second | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -107,16 +111,20 @@ class Sampler:
     ) -> Tensor:
         """Latents ``(B, L, D)`` in codec units, on the model's device, in the prompts' order.
 
+        An empty prompt is rendered with the model's stored features of the empty text, whatever its features are.
+
         Args:
             model: the model.
             prompts: text features and noise seeds.
             batch_size: clips at a time; all when None. It changes speed and memory, not the result.
             progress: called after every solver step.
             scores: one score per prompt ``(B,)`` in place of ``self.score``.
-            second: another checkpoint over the same latents.
+            second: another checkpoint over the same latents, in place of ``self.second``.
             combine: what becomes of the two guided velocities: `guidance.Crossover`, `guidance.Average`.
         """
         total, device, backbone = len(prompts.seed), model.device, model.backbone
+        if second is None and combine is None and self.second is not None:
+            second, combine = self.second.load(device), self.second.combined
         if (second is None) != (combine is None):
             raise ValueError("second and combine belong together: give both (two checkpoints) or neither")
         if second is not None and not _same_latents(model, second):
@@ -134,6 +142,9 @@ class Sampler:
         for start in starts:
             rows = slice(start, start + size)
             condition = Condition(prompts.text[rows].to(device).float(), prompts.text_c[rows].to(device).float())
+            worded = [not is_empty(prompt) for prompt in prompts.prompt[rows]]
+            if not all(worded):
+                condition = model.drop_text(condition, torch.tensor(worded, device=device))
             score = self.score if scores is None else scores[rows]
             velocity = self.velocity(model, condition, score)
             if second is not None and combine is not None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from fluxlight.codec import Codec
 from fluxlight.data.writer import LatentStoreWriter
-from fluxlight.encoders import TextAudioModel
+from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.rewards import Reward
+from fluxlight.wording import note_cut
 
 L, D, T, E, C = 12, 4, 6, 8, 5
 
@@ -53,6 +54,29 @@ class SmallJudge(TextAudioModel):
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         rows = [[len(t), t.count("a") + 1, t.count(" ") + 1] for t in texts]
         return torch.nn.functional.normalize(torch.tensor(rows, dtype=torch.float32), dim=1)
+
+
+class SmallText(TextEncoder):
+    """Words as tokens."""
+
+    dim, length, identity = E, T, "letters"
+
+    def encode_ragged(self, texts: Sequence[str]) -> list[Tensor]:
+        note_cut(texts, [len(text.split()) for text in texts], T)
+        return [torch.from_numpy(features(text)[0]) for text in texts]
+
+
+class SmallClap(SmallJudge):
+    """The joint model of `features`."""
+
+    name, dim = "small-clap", C
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identity = "letters"
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        return torch.from_numpy(np.stack([features(text)[1] for text in texts]))
 
 
 class SmallReward(Reward):
@@ -181,8 +205,9 @@ def make_trainer(run: Path, callbacks: Sequence[Any] = (), max_steps: int = 8, *
 
     quiet()
     return lightning.Trainer(
-        accelerator="cpu", devices=1, max_steps=max_steps, default_root_dir=run, logger=False, num_sanity_val_steps=0,
-        enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False, gradient_clip_val=1.0,
+        accelerator="cpu", devices=settings.pop("devices", 1), max_steps=max_steps, default_root_dir=run,
+        logger=False, num_sanity_val_steps=0, enable_model_summary=False, enable_progress_bar=False,
+        use_distributed_sampler=False, gradient_clip_val=1.0,
         callbacks=list(callbacks), enable_checkpointing=any("Checkpoint" in type(c).__name__ for c in callbacks),
         **settings,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fluxlight.backbone import FluxAudio
-from fluxlight.backbone.embeddings import rotation
+from fluxlight.backbone.blocks import TimeConv
+from fluxlight.backbone.embeddings import rotate, rotation
 from fluxlight.flow import interpolate, per_sample_loss, target, time_of_normal
 from fluxlight.guidance import JointGuidance
 from fluxlight.model import FluxModel
@@ -26,8 +28,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "s_44k": S | dict(latent_dim=40, latent_seq_len=430),
     # the published count of L is that of 20-channel latents: 40 channels have 250,900 more
     "l": S | dict(latent_dim=20, latent_seq_len=312, hidden_dim=896, num_heads=14),
+    "l_44k": S | dict(latent_dim=40, latent_seq_len=430, hidden_dim=896, num_heads=14),
 }
-TRAINABLE = {"s_16k": 120_106_388, "s_44k": 120_231_848, "l": 478_417_684}
+TRAINABLE = {"s_16k": 120_106_388, "s_44k": 120_231_848, "l": 478_417_684, "l_44k": 478_417_684 + 250_900}
 
 
 class Golden:
@@ -60,10 +63,11 @@ def near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("rope", [True, False])
 @pytest.mark.parametrize("size", SIZES)
-def test_parameter_counts(size: str) -> None:
+def test_parameter_counts(size: str, rope: bool) -> None:
     with torch.device("meta"):
-        model = FluxAudio(**SIZES[size])
+        model = FluxAudio(**SIZES[size], use_rope=rope)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trainable == TRAINABLE[size]
     frozen = sum(b.numel() for b in model.state_dict().values()) - trainable
@@ -77,6 +81,16 @@ def test_published_names_and_shapes(golden: Path, size: str) -> None:
         model = FluxAudio(**SIZES[size])
     assert {k: list(v.shape) for k, v in model.state_dict().items()} == {r[0]: json.loads(r[1]) for r in rows}
     assert {n for n, _ in model.named_parameters()} == {r[0] for r in rows if r[4] == "1"}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_published_sizes_give_velocities_of_a_clip(size: str) -> None:
+    """Shapes alone, on the meta device: (latent, t, text_f, text_f_c) as published."""
+    with torch.device("meta"):
+        model, sizes = FluxAudio(**SIZES[size]), SIZES[size]
+        latent = torch.empty(2, sizes["latent_seq_len"], sizes["latent_dim"])
+        out = model(latent, torch.empty(2), torch.empty(2, 77, 1024), torch.empty(2, 512))
+    assert out.shape == latent.shape
 
 
 def test_velocity_and_every_tap(vectors: Golden) -> None:
@@ -117,6 +131,15 @@ def test_rotary_tables(vectors: Golden) -> None:
         table = vectors[f"out.{name}_rot"][0]
         cos, sin = rotation(0, table.shape[0], 2 * table.shape[1], torch.device("cpu"))
         near(torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2), table, 5e-6)
+
+
+def test_rotation_compiled_or_not_is_one_function() -> None:
+    """Two forms of the same: complex numbers, which the compiler cannot write, and real ones."""
+    x, table = torch.randn(2, 5, 3, 8), rotation(-1, 4, 8, torch.device("cpu"))
+    compiled = torch.compile(rotate, backend="aot_eager")
+    near(compiled(x, table), rotate(x, table), 1e-6)
+    assert torch.equal(rotate(x, table)[:, 1], x[:, 1]), "position 0 is not turned"
+    near(rotate(x, table).norm(dim=-1), x.norm(dim=-1), 1e-5)
 
 
 def test_without_rope_is_another_function_of_the_same_weights(vectors: Golden) -> None:
@@ -188,10 +211,11 @@ def test_loss_and_gradients(vectors: Golden) -> None:
         assert gradient is not None and abs(gradient.norm().item() - norm) <= 1e-4 * norm + 1e-6, name
 
 
-def test_three_adamw_steps(vectors: Golden) -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_three_adamw_steps(vectors: Golden, fused: bool) -> None:
     model, recipe = vectors.model(), vectors.meta["train3"]
     optimiser = torch.optim.AdamW(
-        model.parameters(), recipe["lr"], tuple(recipe["betas"]), recipe["eps"], recipe["weight_decay"]
+        model.parameters(), recipe["lr"], tuple(recipe["betas"]), recipe["eps"], recipe["weight_decay"], fused=fused
     )
     for loss_then, norm_then in zip(recipe["losses"], recipe["grad_norms_before_clip"], strict=True):
         loss = _losses(model, vectors).mean()
@@ -236,7 +260,7 @@ def test_published_import_and_export(vectors: Golden, variant: str, tmp_path: Pa
     assert list(sorted(exported)) == sorted(vectors.state)
     for name, value in vectors.state.items():
         kept = torch.zeros_like(value) if (variant, name) == ("without", "empty_string_feat_c") else value
-        assert torch.equal(exported[name], kept), name
+        assert torch.equal(exported[name], kept) and exported[name].is_contiguous(), name
 
 
 def test_foreign_checkpoints_are_one_clear_line(vectors: Golden, tmp_path: Path) -> None:
@@ -261,6 +285,72 @@ def test_foreign_checkpoints_are_one_clear_line(vectors: Golden, tmp_path: Path)
         with pytest.raises(expected) as error:
             read_published(tmp_path / name)
         assert "\n" not in str(error.value) and name in str(error.value)
+
+
+class _Shout:
+    """Writes a file when it is unpickled by whoever runs the code of a pickle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    heard, path = tmp_path / "heard", tmp_path / "foreign.pth"
+    torch.save({"weights": {"a": torch.ones(1)}, "surprise": _Shout(heard)}, path)
+    with pytest.raises(ValueError, match="not a readable checkpoint") as error:
+        read_published(path)
+    assert "\n" not in str(error.value) and not heard.exists()
+
+
+def test_containers_of_training_runs_are_opened(vectors: Golden, tmp_path: Path) -> None:
+    for name, content in (
+        ("trainer", {"it": 7, "weights": vectors.state, "optimizer": {"lr": 1.0}}),
+        ("lightning", {"state_dict": vectors.state, "epoch": 3}),
+        ("empty", {"it": 7}),
+        ("list", [1, 2]),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save(content, path)
+        if name in ("trainer", "lightning"):
+            assert set(read_published(path)) == set(vectors.state)
+        else:
+            with pytest.raises(ValueError, match="no state dict") as error:
+                read_published(path)
+            assert "\n" not in str(error.value)
+
+
+def test_compiled_blocks_compute_the_same_and_keep_their_names(vectors: Golden) -> None:
+    model, compiled = vectors.model(), vectors.model()
+    compiled.backbone.compile_blocks(backend="aot_eager")
+    assert list(compiled.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        near(compiled.velocity(vectors["in.latent"], vectors["in.t"], vectors.condition), vectors["out.velocity"], 5e-5)
+    _losses(compiled, vectors).mean().backward()
+    _losses(model, vectors).mean().backward()
+    for ours, theirs in zip(compiled.parameters(), model.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        near(ours.grad, theirs.grad, 1e-5 + 1e-4 * theirs.grad.abs().max().item())
+    assert not hasattr(copy.deepcopy(compiled.backbone.fused_blocks[0]), "_compiled_call_impl") or (
+        copy.deepcopy(compiled.backbone.fused_blocks[0])._compiled_call_impl is None
+    )
+
+
+def test_weights_lie_as_the_convolutions_want_them_and_stay_so(vectors: Golden) -> None:
+    """Features last in memory, whatever happens to the module: else every call would bring all weights into order."""
+    model = vectors.model()
+    moved = copy.deepcopy(model).double().float()
+    _losses(moved, vectors).mean().backward()
+    optimiser = torch.optim.AdamW(moved.parameters())
+    optimiser.step()
+    convolutions = [m for m in moved.modules() if isinstance(m, TimeConv)]
+    assert len(convolutions) == 21
+    for module in convolutions:
+        weight, state = module.weight, optimiser.state[module.weight]
+        for value in (weight, weight.grad, state["exp_avg"], state["exp_avg_sq"]):
+            assert value is not None and value.transpose(1, 2).is_contiguous()
 
 
 def test_wrong_sizes_are_one_clear_line() -> None:

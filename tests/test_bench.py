@@ -2,26 +2,125 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from fluxlight import bench
+from fluxlight.bench import ceilings, levers, published_way, s44
+from fluxlight.bench.__main__ import PARTS, main
+from fluxlight.bench.measure import Line, Settings, operations
+from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
+from fluxlight.guidance import JointGuidance
+from fluxlight.sample import Sampler
 
-
-def test_network_and_distances_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    monkeypatch.setattr(bench, "audio", lambda repeats: [])
-    file = tmp_path / "bench.md"
-    assert bench.main(["--threads", "1", "--repeats", "1", "--markdown", str(file)]) == 0
-    printed = capsys.readouterr().out
-    assert file.read_text().strip() == printed.strip()
-    rows = [line for line in printed.splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + 4 + 1 + 1
-    shares = [float(line.split("|")[3].split()[0]) for line in rows if "of the yardstick" in line and "tiny" in line]
-    assert len(shares) == 3 and all(0 < share < 3 for share in shares)
+SMALL = TINY | dict(hidden_dim=32, num_heads=2, depth=3, fused_depth=1, latent_seq_len=24, text_seq_len=7, text_dim=16)
 
 
-def test_median_leaves_out_the_first_run():
-    calls: list[int] = []
-    assert bench.seconds(lambda: calls.append(1), 3) >= 0
-    assert len(calls) == 4
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(repeats=1, ceiling=1e9)
+
+
+def test_a_run_prints_and_writes_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr(ceilings, "SIZES", (256,))
+    markdown, numbers = tmp_path / "bench.md", tmp_path / "bench.json"
+    flags = ["--only", "network", "--threads", "1", "--repeats", "1"]
+    assert main([*flags, "--markdown", str(markdown), "--json", str(numbers)]) == 0
+    printed = capsys.readouterr()
+    assert markdown.read_text().strip() == printed.out.strip() and "network: forward" in printed.err
+    lines = json.loads(numbers.read_text())["lines"]
+    assert [line["part"] for line in lines] == ["ceilings"] * 2 + ["network"] * 3 + ["memory"]
+    assert len([row for row in printed.out.splitlines() if row.startswith("| ")]) == 2 + len(lines)
+    ceiling = lines[0]["flops_per_s"]
+    for line in lines[2:5]:
+        assert line["share_of_ceiling"] == pytest.approx(line["flops"] / line["seconds"] / ceiling)
+
+
+def test_unknown_parts_and_devices_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, word in (
+        (["--only", "nets"], "nets"),
+        (["--threads", "0"], "threads"),
+        (["--device", "cuda:9"], "cuda"),
+    ):
+        with pytest.raises(SystemExit):
+            main(flags)
+        assert word in capsys.readouterr().err
+
+
+def test_every_part_is_a_module_with_lines() -> None:
+    import importlib
+
+    for part in ("ceilings", *PARTS):
+        assert callable(importlib.import_module(f"fluxlight.bench.{part}").lines)
+
+
+def test_the_counted_operations_are_the_published_ones() -> None:
+    """FACTS section 6: 82.4 GFLOP per forward and clip, 247 per training step, the input projection 13 %."""
+    work = Work.of(S44)
+    assert work.forward / 1e9 == pytest.approx(82.4, abs=0.6)
+    assert work.training / 1e9 == pytest.approx(247, abs=2)
+    assert work.input / work.forward == pytest.approx(0.13, abs=0.005)
+    # 100 prompts, 25 guided steps: two forwards a step, 413 TFLOP in the published way
+    assert 100 * 25 * 2 * work.forward / 1e12 == pytest.approx(413, abs=3)
+    assert 0.9 < work.sampling(25) / (25 * 2 * work.forward) < 0.94
+
+
+def test_a_product_has_two_operations_a_multiply_add() -> None:
+    a, b = torch.zeros(3, 5), torch.zeros(5, 7)
+    assert operations(lambda: a @ b) == 2 * 3 * 5 * 7
+
+
+def test_the_published_way_computes_the_same() -> None:
+    model = make(SMALL, "cpu")
+    data, published = Inputs(model, 2), published_way.channels_first(model)
+    assert {id(p) for p in published.parameters()} == {id(p) for p in model.parameters()}
+    torch.testing.assert_close(data.forward(published), data.forward(model), atol=5e-5, rtol=0)
+    theirs = published_way.generate(published, data.prompts, 3, 5.0)
+    torch.testing.assert_close(theirs, Sampler(steps=3).generate(model, data.prompts), atol=2e-4, rtol=0)
+    assert theirs.std() > 0.1
+
+
+def test_a_twin_has_one_set_of_weights() -> None:
+    model = make(SMALL, "cpu")
+    other, data = twin(model), Inputs(model, 1)
+    with torch.no_grad():
+        next(iter(model.parameters())).mul_(2)
+    assert torch.equal(data.forward(other), data.forward(model))
+
+
+def test_s44_reports_every_kind_beside_the_published_way(settings: Settings) -> None:
+    first, *lines = s44.lines(settings, SMALL)
+    assert first.data["flops_forward"] > 0
+    kinds = [(line.data["kind"].split(",")[0], line.data["batch"], line.data["way"]) for line in lines]
+    names = ("forward", "training step", "sampling")
+    assert kinds == [(kind, b, way) for b in (1, 4) for kind in names for way in ("eager", "published")]
+    for line in lines:
+        assert line.data["share_of_ceiling"] == pytest.approx(line.data["flops"] / line.data["seconds"] / 1e9)
+        assert line.data["of_published"] == 1 or line.data["way"] == "eager"
+
+
+def test_levers_are_compared_with_all_of_them_on(settings: Settings) -> None:
+    lines: list[Line] = list(levers.lines(settings, SMALL))
+    by_kind: dict[str, list[Line]] = {}
+    for line in lines:
+        by_kind.setdefault(line.data["kind"], []).append(line)
+    assert [len(found) for found in by_kind.values()] == [7, 7, 3, 2]
+    for found in by_kind.values():
+        assert found[0].data["of_first"] == 1 and all(line.data["of_first"] > 0 for line in found)
+
+
+@torch.no_grad()
+def test_levers_change_no_result() -> None:
+    model = make(SMALL, "cpu")
+    data = Inputs(model, 3)
+    expected = JointGuidance(model, data.condition, 5.0)(data.x, levers.T)
+    for name, run in levers._steps(model, data).items():
+        torch.testing.assert_close(run(), expected, atol=2e-4, rtol=0, msg=name)
+
+
+def test_median_leaves_out_the_first_run(settings: Settings) -> None:
+    calls: list[str] = []
+    times = settings.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert calls == ["a", "b"] * 4 and all(took >= 0 for took in times.values())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +17,7 @@ from torch import Tensor
 import fluxlight.heads
 from fluxlight.backbone import FluxAudio, Injection
 from fluxlight.bundle import init_from, save_bundle
-from fluxlight.guidance import JointGuidance
+from fluxlight.guidance import JointGuidance, SeparateGuidance
 from fluxlight.heads import AudioPrepend, BlockAdaLN, GlobalAdaLN, InputAdd, ScoreHead, TextPrepend
 from fluxlight.model import FluxModel
 from fluxlight.types import Condition
@@ -62,6 +66,45 @@ def inputs() -> tuple[Tensor, Tensor, Condition]:
 
 def test_the_five_heads_are_found() -> None:
     assert {GlobalAdaLN, InputAdd, AudioPrepend, BlockAdaLN, TextPrepend} <= set(HEADS)
+    assert len({head.__module__ for head in HEADS}) == len(HEADS), "each head is one file"
+    assert "our choice" in str(BlockAdaLN.__doc__), "v4 is not published, and its file says so"
+
+
+SIXTH = '''"""A sixth head."""
+
+from fluxlight.heads.base import Injection, ScoreHead
+
+
+class Sixth(ScoreHead):
+    """Zero-initialised like the others."""
+
+    def inject(self, embedding, keep):
+        return Injection(condition=-embedding[:, None])
+'''
+
+
+def test_a_new_head_is_tested_on_birth(tmp_path: Path) -> None:
+    """A new file and nothing else: every test of this file that runs over all heads runs over it."""
+    root = Path(fluxlight.heads.__file__).parents[2]
+    ignore = shutil.ignore_patterns("embedded", "__pycache__")
+    shutil.copytree(root / "fluxlight", tmp_path / "fluxlight", ignore=ignore)
+    shutil.copytree(root / "tests", tmp_path / "tests", ignore=ignore)
+    (tmp_path / "fluxlight/heads/sixth.py").write_text(SIXTH)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_heads.py",
+        "-k",
+        "Sixth and not birth",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    tests = Path(__file__).read_text().count("\n@every_head\n")
+    assert done.returncode == 0 and f"{tests} passed" in done.stdout, done.stdout[-2000:]
 
 
 @every_head
@@ -183,6 +226,8 @@ def test_the_negative_branch_never_sees_the_score(head: type[ScoreHead], inputs:
         pieces = JointGuidance(model, condition, score, weight=3.0)
         expected = 3 * model.velocity(x, 0.4, condition, torch.full((B,), score)) - 2 * negative
         torch.testing.assert_close(pieces(x, 0.4), expected, atol=1e-5, rtol=0)
+        alone = SeparateGuidance(model, condition, score, weight=0.0, score_weight=0.0)
+        torch.testing.assert_close(alone(x, 0.4), negative, atol=1e-6, rtol=0)
 
 
 @every_head
@@ -237,4 +282,7 @@ def test_short_names_on_a_command_line() -> None:
     made = parser.instantiate_classes(parser.parse_args(["--head=AudioPrepend", "--head.tokens=2"]))
     head = made.head(Ports(width=32, depth=3))
     assert isinstance(head, AudioPrepend) and head.tokens == 2
+    for kind in HEADS:
+        made = parser.instantiate_classes(parser.parse_args([f"--head={kind.__name__}"]))
+        assert type(made.head(Ports(width=32, depth=3))) is kind
     assert parser.parse_args(["--head=null"]).head is None

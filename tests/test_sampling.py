@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_heads import D, L, T, model_with
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from fluxlight.bundle import load_bundle, save_bundle
 from fluxlight.guidance import Average, Crossover, JointGuidance, Schedule, SeparateGuidance
 from fluxlight.heads import AudioPrepend, GlobalAdaLN
 from fluxlight.model import FluxModel
 from fluxlight.sample import SOLVERS, Sampler, euler, grid, heun, noise
+from fluxlight.second import Second
 from fluxlight.types import Condition, PromptBatch
 
 X = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64).reshape(1, 3, 1)
@@ -174,6 +183,92 @@ def test_any_batch_size_gives_the_same_clips(head: type, method: str) -> None:
     assert whole.shape == (5, L, D) and whole.std() > 0.05
 
 
+PART = """
+import sys, torch
+from safetensors.torch import load_file, save_file
+from fluxlight.bundle import load_bundle
+from fluxlight.sample import Sampler, noise
+from fluxlight.types import PromptBatch
+bundle, given, out, rank, world, size = *sys.argv[1:4], *map(int, sys.argv[4:])
+torch.set_num_threads(1 + rank)
+rows = {k: v[rank::world] for k, v in load_file(given).items()}
+batch = PromptBatch([str(i) for i in range(len(rows["seed"]))], ["x"] * len(rows["seed"]), **rows)
+latents = Sampler(steps=5, score=2.0).generate(load_bundle(bundle), batch, batch_size=size)
+save_file({"latents": latents, "noise": noise(batch.seed, *latents.shape[1:])}, out)
+"""
+
+
+def test_two_processes_share_the_prompts(tmp_path: Path) -> None:
+    """Each renders every second prompt, in batches and with threads of its own: same noise, same clips."""
+    model, batch = model_with(AudioPrepend), prompts(7)
+    folder, given = save_bundle(tmp_path / "bundle", model), tmp_path / "prompts.safetensors"
+    save_file({"text": batch.text, "text_c": batch.text_c, "seed": batch.seed}, given)
+    running = [
+        subprocess.Popen([sys.executable, "-c", PART, *map(str, (folder, given, tmp_path / f"{r}", r, 2, 1 + 2 * r))])
+        for r in (0, 1)
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+    whole, drawn = Sampler(steps=5, score=2.0).generate(load_bundle(folder), batch), noise(batch.seed, L, D)
+    for rank in (0, 1):
+        part = load_file(tmp_path / f"{rank}")
+        assert torch.equal(part["noise"], drawn[rank::2])
+        torch.testing.assert_close(part["latents"], whole[rank::2], atol=1e-4, rtol=0)
+    assert (whole[0] - whole[1]).abs().max() > 0.1
+
+
+def test_an_empty_prompt_means_the_stored_empty_features(model: FluxModel) -> None:
+    batch, sampler = prompts(4), Sampler(steps=3)
+    whole = sampler.generate(model, batch)
+    emptied = sampler.generate(model, replace(batch, prompt=["x", "", " \n", "x"]), batch_size=3)
+    stored = model.empty_condition(4)
+    expected = sampler.generate(model, replace(batch, text=stored.text, text_c=stored.text_c))
+    torch.testing.assert_close(emptied[[1, 2]], expected[[1, 2]], atol=1e-4, rtol=0)
+    torch.testing.assert_close(emptied[[0, 3]], whole[[0, 3]], atol=1e-4, rtol=0)
+    assert (emptied[1] - whole[1]).abs().max() > 1e-3
+
+
+class Reading(TorchDispatchMode):
+    """Notes every operation that brings a number from the device to the host, and counts all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.total = list[str](), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.total += 1
+        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal):
+            self.read.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("head", [None, GlobalAdaLN, AudioPrepend])
+@torch.no_grad()
+def test_a_step_reads_nothing_back_from_the_device(head: type | None) -> None:
+    batch = prompts(3)
+    guided = JointGuidance(model_with(head), Condition(batch.text, batch.text_c), 2.0)
+    x = noise([1, 2, 3], L, D)
+    with Reading() as mode:
+        euler(guided, x, grid(3))
+    assert mode.total > 100 and not mode.read
+
+
+@torch.no_grad()
+def test_conditions_are_projected_once_and_the_input_once_a_step(model: FluxModel) -> None:
+    counts: dict[str, int] = {}
+
+    def count(name: str):  # type: ignore[no-untyped-def]
+        return lambda *_: counts.__setitem__(name, counts.get(name, 0) + 1)
+
+    names = ("audio_input_proj", "text_input_proj", "text_cond_proj", "final_layer")
+    hooks = [getattr(model.backbone, name).register_forward_hook(count(name)) for name in names]
+    Sampler(steps=6).generate(model, prompts(4))
+    for hook in hooks:
+        hook.remove()
+    assert counts["audio_input_proj"] == 6, "both branches of guidance share it"
+    assert counts["text_input_proj"] == counts["text_cond_proj"] == 2, "one projection a branch and run"
+    assert counts["final_layer"] in (6, 12)
+
+
 def test_generate_is_the_sum_of_its_parts(model: FluxModel) -> None:
     batch = prompts(3)
     guided = JointGuidance(model, Condition(batch.text, batch.text_c), 1.5, 3.0)
@@ -220,6 +315,41 @@ def test_two_checkpoints(model: FluxModel) -> None:
         assert (mixed - alone).abs().max() > 1e-3 and (mixed - others).abs().max() > 1e-3
 
 
+def test_a_second_checkpoint_as_a_setting(model: FluxModel, tmp_path: Path) -> None:
+    other = model_with(AudioPrepend)
+    other.set_latent_statistics(torch.arange(D) - 1.5, torch.arange(D) + 0.5)
+    other.set_negative(torch.ones(T, 6), -torch.ones(7))
+    folder, batch = str(save_bundle(tmp_path / "other", other)), prompts(3)
+    for settings, combine in (
+        (dict(), lambda a, b: Crossover(a, b, 0.5)),
+        (dict(at=0.3), lambda a, b: Crossover(a, b, 0.3)),
+        (dict(combine="reverse"), lambda a, b: Crossover(b, a, 0.5)),
+        (dict(combine="average", weight=0.8), lambda a, b: Average(a, b, 0.8)),
+    ):
+        sampler = Sampler(steps=4, second=Second(folder, **settings))  # type: ignore[arg-type]
+        made = sampler.generate(model, batch)
+        expected = Sampler(steps=4).generate(model, batch, second=other.eval(), combine=combine)
+        torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+        assert (made - Sampler(steps=4).generate(model, batch)).abs().max() > 1e-3
+        plain = json.loads(json.dumps(asdict(sampler)))["second"]
+        assert plain["bundle"] == folder and len(plain["hash"]) == 16, "results say which checkpoint took part"
+        assert Second(**plain) == sampler.second
+
+
+def test_a_wrong_second_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
+    folder = str(save_bundle(tmp_path / "b", model_with(None)))
+    for settings, kind, word in (
+        (dict(bundle=str(tmp_path / "absent")), FileNotFoundError, "absent"),
+        (dict(bundle=folder, combine="mix"), ValueError, "crossover, reverse or average"),
+        (dict(bundle=folder, at=1.5), ValueError, "second.at"),
+        (dict(bundle=folder, weights="ema"), ValueError, "ema"),
+        (dict(bundle=folder, hash="0" * 16), ValueError, "replaced"),
+    ):
+        with pytest.raises(kind, match=word) as error:
+            Second(**settings)  # type: ignore[arg-type]
+        assert "\n" not in str(error.value)
+
+
 def test_progress_counts_every_step(model: FluxModel) -> None:
     seen: list[tuple[int, int]] = []
     Sampler(steps=3).generate(model, prompts(5), batch_size=2, progress=lambda done, total: seen.append((done, total)))
@@ -238,7 +368,7 @@ def test_bad_settings_are_one_clear_line(model: FluxModel) -> None:
         Sampler(steps=2, score=float("nan")).generate(model, prompts(2))
 
 
-def test_sampler_on_a_command_line() -> None:
+def test_sampler_on_a_command_line(tmp_path: Path) -> None:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
@@ -246,3 +376,7 @@ def test_sampler_on_a_command_line() -> None:
     settings = ("steps=10", "score=null", "schedule=interval", "interval=[0.2,0.8]")
     made = parser.instantiate_classes(parser.parse_args([f"--sampler.{s}" for s in settings])).sampler
     assert made == Sampler(steps=10, score=None, schedule="interval", interval=(0.2, 0.8))
+    folder = str(save_bundle(tmp_path, model_with(None)))
+    flags = ["--sampler.second.bundle", folder, "--sampler.second.combine", "average", "--sampler.second.weight", "0.7"]
+    made = parser.instantiate_classes(parser.parse_args(flags)).sampler
+    assert made.second == Second(folder, combine="average", weight=0.7)

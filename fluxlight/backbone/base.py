@@ -132,6 +132,16 @@ class Backbone(Recorded, nn.Module, ABC):
         prepared.injection = injection
         return self.flow(self.embed_latent(latent), t, prepared)
 
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Compile each part of `heavy` by itself, in place: names of parameters stay, a copy is not compiled."""
+        for part in self.heavy:
+            part.compile(backend=backend)
+
+    @property
+    def heavy(self) -> list[nn.Module]:
+        """Parts worth compiling; parts of one class share what the compiler makes. None unless a subclass says so."""
+        return []
+
     def check(self, latent: Tensor | None, text_f: Tensor | None = None, text_f_c: Tensor | None = None) -> None:
         """Raise one clear line when the last dimension of an input does not fit."""
         for name, value, rank, size, setting in (

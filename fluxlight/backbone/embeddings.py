@@ -41,8 +41,12 @@ def rotation(start: int, stop: int, dim: int, device: torch.device, theta: float
 
 
 def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn adjacent pairs (2i, 2i + 1) of ``x`` ``(B, H, N, d)`` by the angles of ``table`` ``(N, d / 2)``, in fp32."""
-    cos, sin = table
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    """Turn adjacent pairs (2i, 2i + 1) of ``x`` ``(B, N, H, d)`` by the angles of ``table`` ``(N, d / 2)``, in fp32."""
+    cos, sin = (value[:, None] for value in table)
+    if torch.compiler.is_compiling():
+        # the compiler writes no code for complex numbers, and joins these into one pass by itself
+        even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+        return turned.flatten(-2).to(x.dtype)
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)

@@ -107,6 +107,11 @@ class FluxAudio(Backbone):
         """Width and number of blocks."""
         return Ports(width=self.hidden_dim, depth=self.depth)
 
+    @property
+    def heavy(self) -> list[nn.Module]:
+        """Input projection, blocks and final layer."""
+        return [self.audio_input_proj, *self.joint_blocks, *self.fused_blocks, self.final_layer]
+
     def embed_latent(self, latent: Tensor) -> Tensor:
         """``(B, L, D)`` -> ``(B, L, h)``; 13 % of a forward, shared by the branches of guidance."""
         return self.audio_input_proj(latent)

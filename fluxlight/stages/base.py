@@ -59,7 +59,7 @@ class Stage(L.LightningModule):
         allow_new: name prefixes of this model that the bundle need not have.
         sampler: how slice and candidates are rendered.
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
-        render_every: epochs between two renderings of the slice in fit; 0 renders once, after the last update.
+        render_every: updates between two renderings of the slice in fit; 0 renders once, after the last update.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Stage(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, SFTData):
             self._check_length(data)
+            self._set_cadence(data)
 
     def adopt_store(self) -> None:
         """Check sizes against the data's store and, for a model that starts anew, take over what the store knows."""
@@ -141,6 +142,18 @@ class Stage(L.LightningModule):
                 f"no multiple of data.batches_per_epoch {epoch}: "
                 "the run would end between two checkpoints; change one of them"
             )
+
+    def _set_cadence(self, data: SFTData) -> None:
+        """Let a validation fall on every update at which the slice is to be rendered."""
+        trainer = self.trainer
+        batches, epoch = self.render_every * trainer.accumulate_grad_batches, data.batches_per_epoch
+        if batches % epoch and epoch % batches:
+            raise ValueError(
+                f"model.render_every is {self.render_every} updates of {trainer.accumulate_grad_batches} batches, "
+                f"data.batches_per_epoch {epoch}: one must divide the other"
+            )
+        if 0 < batches < epoch:
+            trainer.val_check_interval = batches
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -201,8 +214,9 @@ class Stage(L.LightningModule):
         trainer = self.trainer
         if trainer.state.fn != "fit":
             return True
-        last = 0 < trainer.max_steps <= trainer.global_step or trainer.current_epoch + 1 == trainer.max_epochs
-        return last or (self.render_every > 0 and (trainer.current_epoch + 1) % self.render_every == 0)
+        ends = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        last = ends or 0 < trainer.max_steps <= trainer.global_step
+        return last or (self.render_every > 0 and trainer.global_step % self.render_every == 0)
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""``python -m fluxlight.bench [--only network,s44] [--full] [--json FILE] [--markdown FILE]``: speed on this machine.
+
+Absolute seconds differ from machine to machine, so speed is given against this machine's own matrix product
+(networks; convolutions may beat it), against the published way of running the same network, as a multiple of real
+time (audio) or as a ratio within this run (statistics).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import resource
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fluxlight.bench.measure import Line, Settings
+
+PARTS = {
+    "network": "the tiny backbone",
+    "s44": "FluxAudio-S at 44.1 kHz: forward, training step, guided sampling, beside the published way",
+    "levers": "FluxAudio-S at 44.1 kHz: what each means of going faster gives, one by one",
+    "audio": "embedded codec, judges, loudness",
+    "metrics": "statistics of the table",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Measure, print a table, and write it to ``--markdown`` and ``--json`` if given."""
+    known = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m fluxlight.bench", description="Speed of fluxlight on this machine.", epilog=f"Parts: {known}."
+    )
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help="parts to run, commas between (all)")
+    parser.add_argument("--full", action="store_true", help="all batch sizes, all 25 steps, compiled networks as well")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch (all cores)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="runs of each measurement, of which the median counts (3)"
+    )
+    parser.add_argument("--device", default="cpu", help="where the networks run: cpu (default) or cuda")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--markdown", type=Path, help="file for the table as well")
+    given = parser.parse_args(args)
+    chosen = [name for name in given.only.split(",") if name]
+    if strangers := [name for name in chosen if name not in PARTS]:
+        parser.error(f"--only: no part {', '.join(strangers)}: choose among {', '.join(PARTS)}")
+    if given.threads < 1 or given.repeats < 1:
+        parser.error("--threads and --repeats must be at least 1")
+    # read when torch is loaded: idle threads soon sleep instead of spinning
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    import torch
+
+    if given.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {given.device}: torch sees no such device")
+    torch.set_num_threads(given.threads)
+    settings = Settings(given.repeats, given.full, given.device)
+    found = _lines(["ceilings", *chosen], settings)
+    device = torch.cuda.get_device_name(given.device) if given.device.startswith("cuda") else f"{given.threads} threads"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    found.append(Line("memory", "peak memory of this run", f"{peak:.2f} GiB", "", {"gib": peak}))
+    head = f"fluxlight.bench: torch {torch.__version__}, {device}, median of {given.repeats}"
+    table = "\n".join([head, "", *_table(found)])
+    print(table)
+    from fluxlight.files import write_json, write_text
+
+    if given.markdown:
+        write_text(given.markdown, table + "\n")
+    if given.json:
+        frame = {"torch": torch.__version__, "device": device, "threads": given.threads, "repeats": given.repeats}
+        rows = [{"part": line.part, "what": line.what, **line.data} for line in found]
+        write_json(given.json, {**frame, "full": given.full, "lines": rows})
+    return 0
+
+
+def _lines(parts: Iterable[str], settings: Settings) -> list[Line]:
+    return [line for part in parts for line in importlib.import_module(f"fluxlight.bench.{part}").lines(settings)]
+
+
+def _table(lines: Iterable[Line]) -> list[str]:
+    rows = [f"| {line.what} | {line.measured} | {line.share} |" for line in lines]
+    return ["| part | measured | as a share or ratio |", "| --- | ---: | ---: |", *rows]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,76 @@
+"""Wording: what becomes of a prompt before an encoder reads it: prefix and suffix, the empty prompt, the cut."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class PromptsCut(UserWarning):
+    """Prompts were longer than the text encoder reads, and were cut."""
+
+
+def is_empty(prompt: str) -> bool:
+    """True for a prompt without a word: it is rendered with the stored features of the empty text."""
+    return not prompt.strip()
+
+
+def worded(prompts: Sequence[str], prefix: str = "", suffix: str = "") -> list[str]:
+    """What the encoders read: prefix + prompt + suffix; an empty prompt stays empty.
+
+    The published prefix is "high quality instrumental music, " (FACTS section 4). That an empty prompt gets none is
+    our choice: it asks for the empty text, not for the prefix.
+    """
+    return ["" if is_empty(prompt) else f"{prefix}{prompt}{suffix}" for prompt in prompts]
+
+
+_collecting: ContextVar[set[str] | None] = ContextVar("collecting", default=None)
+
+
+def note_cut(texts: Sequence[str], lengths: Sequence[int], limit: int) -> None:
+    """What an encoder says of the texts it cuts: one `PromptsCut` warning with their number, if there are any.
+
+    Args:
+        texts: the texts of one call.
+        lengths: tokens of each, special ones included, before the cut.
+        limit: tokens the encoder keeps.
+    """
+    cut = {text for text, length in zip(texts, lengths, strict=True) if length > limit}
+    collected = _collecting.get()
+    if collected is not None:
+        collected |= cut
+    elif cut:
+        _warn(len(cut), len(set(texts)), limit, 3)
+
+
+@contextmanager
+def one_warning(prompts: int, limit: int) -> Iterator[None]:
+    """Within this block nothing is said of cut prompts; at its end one `PromptsCut` warning counts them all.
+
+    A text that several calls or several encoders cut counts once. A block within a block leaves it to the outer one.
+
+    Args:
+        prompts: how many the block encodes in all.
+        limit: tokens the encoder keeps, for the message.
+    """
+    if _collecting.get() is not None:
+        yield
+        return
+    collected: set[str] = set()
+    token = _collecting.set(collected)
+    try:
+        yield
+    finally:
+        _collecting.reset(token)
+    if collected:
+        _warn(len(collected), prompts, limit, 4)
+
+
+def _warn(cut: int, of: int, limit: int, stacklevel: int) -> None:
+    warnings.warn(
+        f"{cut} of {of} prompts are longer than {limit} tokens and were cut there: shorten them, or their prefix",
+        PromptsCut,
+        stacklevel=stacklevel,
+    )
