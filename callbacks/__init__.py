@@ -2,21 +2,38 @@
 
 from callbacks.candidate_writer import CandidateWriter
 from callbacks.checkpoint import BundleWriter, LastCheckpoint
+from callbacks.compiled import Compiled
 from callbacks.ema import PowerEMA
-from callbacks.measures import CLAPCallback, FADCallback, RewardCallback
+from callbacks.measures import (
+    CLAPCallback,
+    DiversityCallback,
+    FADCallback,
+    KADCallback,
+    MADCallback,
+    RewardCallback,
+)
+from callbacks.media import SliceMedia
 from callbacks.progress import UpdatesBar
 from callbacks.render_slice import RenderSlice
 from callbacks.run_config import SaveRunConfig
+from callbacks.wandb_run import StageWandbLogger, WandbMedia
 
 __all__ = [
     "BundleWriter",
     "CLAPCallback",
     "CandidateWriter",
+    "Compiled",
+    "DiversityCallback",
     "FADCallback",
+    "KADCallback",
     "LastCheckpoint",
+    "MADCallback",
     "PowerEMA",
     "RenderSlice",
     "RewardCallback",
     "SaveRunConfig",
+    "SliceMedia",
+    "StageWandbLogger",
     "UpdatesBar",
+    "WandbMedia",
 ]

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from callbacks.render_slice import RenderSlice
 from fluxlight.encoders import TextAudioModel
-from fluxlight.metrics import ClapScore, FrechetAudioDistance, Reference, RewardMean
+from fluxlight.metrics import (
+    ClapScore,
+    Diversity,
+    FrechetAudioDistance,
+    KernelAudioDistance,
+    MauveAudioDivergence,
+    Reference,
+    RewardMean,
+)
 from fluxlight.rewards import Reward
 
 
 class Measure(L.Callback, ABC):
-    """Logs one number of the rendered slice as ``key``. Every process has all clips, so nothing is synchronised.
+    """Logs one number of the rendered slice as ``key``.
+
+    Every process has the gathered embeddings of all clips and measures them, so nothing is synchronised.
 
     Args:
         key: under which the number is logged.
     """
 
+    metric: Any
+
     def __init__(self, key: str) -> None:
         self.key = key
 
     @abstractmethod
-    def measure(self, render: RenderSlice) -> Tensor:
-        """The number, a scalar."""
+    def fill(self, render: RenderSlice) -> None:
+        """Give the metric what it needs of the rendering."""
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure what RenderSlice has just made; it stands before the measures in the list."""
         render = RenderSlice.of(trainer)
-        if render.clips:
-            pl_module.log(self.key, self.measure(render).float(), batch_size=len(render.clips), prog_bar=False)
+        if render.total and self.metric is not None:
+            self.metric.reset()
+            self.fill(render)
+            value: Tensor = self.metric.compute()
+            self.metric.reset()  # lets the embeddings go
+            pl_module.log(self.key, value.float(), batch_size=render.total, prog_bar=False)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse an order in which there would be nothing to measure."""
@@ -43,7 +59,33 @@ class Measure(L.Callback, ABC):
             )
 
 
-class FADCallback(Measure):
+class _Distance(Measure):
+    """A distance of the slice to a frozen reference.
+
+    Args:
+        embedder: audio embedder; one that only judges.
+        reference: statistics file (``fluxlight.metrics.Reference``) made with this embedder; null: not measured.
+        key: under which the number is logged.
+    """
+
+    kind: type[FrechetAudioDistance] | type[KernelAudioDistance] | type[MauveAudioDivergence]
+
+    def __init__(self, embedder: TextAudioModel, reference: str | None, key: str) -> None:
+        super().__init__(key)
+        self.embedder, self.path, self.metric = embedder, reference, None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Read the reference now: a missing one must not end a long run."""
+        super().setup(trainer, pl_module, stage)
+        if self.path is not None and self.metric is None:
+            self.metric = self.kind(Reference.load(self.path), self.embedder, sync_on_compute=False)
+
+    def fill(self, render: RenderSlice) -> None:
+        """Embeddings of all clips."""
+        self.metric.update(embeddings=render.embeddings(self.embedder))
+
+
+class FADCallback(_Distance):
     """Frechet audio distance of the slice to a frozen reference, logged as ``val/fad``.
 
     Args:
@@ -52,28 +94,57 @@ class FADCallback(Measure):
         key: under which the number is logged.
     """
 
+    kind = FrechetAudioDistance
+
     def __init__(self, embedder: TextAudioModel, reference: str | None = None, key: str = "val/fad") -> None:
+        super().__init__(embedder, reference, key)
+
+
+class KADCallback(_Distance):
+    """Kernel audio distance of the slice to a frozen reference that kept its embeddings, logged as ``val/kad``.
+
+    Args:
+        embedder: audio embedder; one that only judges.
+        reference: statistics file made with this embedder; null: not measured.
+        key: under which the number is logged.
+    """
+
+    kind = KernelAudioDistance
+
+    def __init__(self, embedder: TextAudioModel, reference: str | None = None, key: str = "val/kad") -> None:
+        super().__init__(embedder, reference, key)
+
+
+class MADCallback(_Distance):
+    """MAUVE audio divergence of the slice from a frozen reference that kept its embeddings, logged as ``val/mad``.
+
+    Args:
+        embedder: audio embedder; one that only judges.
+        reference: statistics file made with this embedder; null: not measured.
+        key: under which the number is logged.
+    """
+
+    kind = MauveAudioDivergence
+
+    def __init__(self, embedder: TextAudioModel, reference: str | None = None, key: str = "val/mad") -> None:
+        super().__init__(embedder, reference, key)
+
+
+class DiversityCallback(Measure):
+    """Mean pairwise distance of the clips' embeddings, logged as ``val/diversity``: it falls when a model collapses.
+
+    Args:
+        embedder: audio embedder; one that only judges.
+        key: under which the number is logged.
+    """
+
+    def __init__(self, embedder: TextAudioModel, key: str = "val/diversity") -> None:
         super().__init__(key)
-        self.embedder, self.path = embedder, reference
-        self.metric: FrechetAudioDistance | None = None
+        self.embedder, self.metric = embedder, Diversity(embedder, sync_on_compute=False)
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Read the reference now: a missing one must not end a long run."""
-        super().setup(trainer, pl_module, stage)
-        if self.path is not None and self.metric is None:
-            self.metric = FrechetAudioDistance(Reference.load(self.path), self.embedder, sync_on_compute=False)
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure, where there is a reference."""
-        if self.metric is not None:
-            super().on_validation_epoch_end(trainer, pl_module)
-
-    def measure(self, render: RenderSlice) -> Tensor:
-        """FAD of all clips."""
-        assert self.metric is not None
-        self.metric.reset()
+    def fill(self, render: RenderSlice) -> None:
+        """Embeddings of all clips."""
         self.metric.update(embeddings=render.embeddings(self.embedder))
-        return self.metric.compute()
 
 
 class CLAPCallback(Measure):
@@ -86,14 +157,11 @@ class CLAPCallback(Measure):
 
     def __init__(self, embedder: TextAudioModel, key: str = "val/clap") -> None:
         super().__init__(key)
-        self.embedder = embedder
-        self.metric = ClapScore(embedder, sync_on_compute=False)
+        self.embedder, self.metric = embedder, ClapScore(embedder, sync_on_compute=False)
 
-    def measure(self, render: RenderSlice) -> Tensor:
-        """CLAP score of all clips."""
-        self.metric.reset()
+    def fill(self, render: RenderSlice) -> None:
+        """Embeddings of all clips and of their prompts."""
         self.metric.update(embeddings=render.embeddings(self.embedder), text=render.text_embeddings(self.embedder))
-        return self.metric.compute()
 
 
 class RewardCallback(Measure):
@@ -110,10 +178,6 @@ class RewardCallback(Measure):
         self.reward, self.batch_size = reward, batch_size
         self.metric = RewardMean(reward, sync_on_compute=False)
 
-    def measure(self, render: RenderSlice) -> Tensor:
-        """Mean reward of all clips."""
-        self.metric.reset()
-        for start in range(0, len(render.clips), self.batch_size):
-            clips = render.clips[start : start + self.batch_size]
-            self.metric.update(torch.stack([c.audio for c in clips]), clips[0].sample_rate, [c.prompt for c in clips])
-        return self.metric.compute()
+    def fill(self, render: RenderSlice) -> None:
+        """Scores of all clips."""
+        self.metric.update(scores=render.rewards(self.reward, self.batch_size))

@@ -23,17 +23,27 @@ class RenderSlice(L.Callback):
 
     The folder has the format of a candidates folder: ``candidates.jsonl``, ``audio/``, ``latents/``. It is replaced as
     a whole when a new rendering is complete. What is measured is what was written: the clips pass through 16 bit.
+    Every process keeps and embeds its own clips; what measures ask for is gathered and sorted. All is let go when the
+    validation ends.
 
     Args:
         codec: latents -> audio.
         postprocess: callables on a `Clip`, applied in order (`fluxlight.postprocess`).
         folder: below the run folder.
+
+    Attributes:
+        clips: of this process, until the validation ends.
+        total: how many all processes have; 0 when nothing was rendered.
     """
 
     def __init__(
         self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None, folder: str = "slice"
     ) -> None:
         self.codec, self.postprocess, self.folder = codec, postprocess or [], folder
+        self._forget()
+
+    def _forget(self) -> None:
+        self.total = 0
         self.clips: list[Clip] = []
         self._rows: list[tuple[int, str, str, Tensor]] = []
         self._cache: dict[str, Tensor] = {}
@@ -54,8 +64,12 @@ class RenderSlice(L.Callback):
         check_codec(trainer, self.codec)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the last rendering."""
-        self.clips, self._rows, self._cache = [], [], {}
+        """Begin anew."""
+        self._forget()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let clips and embeddings go: training needs the memory."""
+        self._forget()
 
     def on_validation_batch_end(
         self,
@@ -78,16 +92,18 @@ class RenderSlice(L.Callback):
             self._rows.append((seed, id, prompt, outputs[row].detach().cpu()))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Gather the clips of all processes in prompt order and write them."""
-        if not (joined := gather(trainer, list(zip(self._rows, self.clips, strict=True)))):
+        """Write the clips of all processes in prompt order."""
+        self.clips = [as_written(clip) for clip in self.clips]
+        self.total = sum(gather([len(self.clips)]))
+        if not self.total:
             return
-        # the noise seed is base + position in the slice, hence the order of prompts
-        joined.sort(key=lambda item: item[0][0])
-        self._rows, self.clips = [row for row, _ in joined], [as_written(clip) for _, clip in joined]
+        everything = gather(list(zip(self._rows, self.clips, strict=True)))
         if trainer.is_global_zero:
-            self._write(Path(trainer.default_root_dir), pl_module, int(trainer.global_step))
+            # the noise seed is base + position in the slice, hence the order of prompts
+            everything.sort(key=lambda item: item[0][0])
+            self._write(Path(trainer.default_root_dir), pl_module, int(trainer.global_step), everything)
 
-    def _write(self, run: Path, stage: Any, step: int) -> None:
+    def _write(self, run: Path, stage: Any, step: int, everything: list[Any]) -> None:
         new, final = run / f".{self.folder}.new", run / self.folder
         shutil.rmtree(new, ignore_errors=True)
         checkpoint = weights_hash(stage.model)
@@ -97,7 +113,7 @@ class RenderSlice(L.Callback):
             "codec": self.codec.identity,
             "postprocess": [type(p).__name__ for p in self.postprocess],
         }
-        for (seed, id, prompt, latent), clip in zip(self._rows, self.clips, strict=True):
+        for (seed, id, prompt, latent), clip in everything:
             write_batch(
                 new,
                 [id],
@@ -117,22 +133,39 @@ class RenderSlice(L.Callback):
         shutil.rmtree(old, ignore_errors=True)
 
     def embeddings(self, embedder: Any) -> Tensor:
-        """Audio embeddings of the clips ``(n, d)``, made once per embedder."""
-        return self._once(
-            embedder,
-            "audio",
-            lambda: embedder.embed_audio(torch.stack([c.audio for c in self.clips]), self.clips[0].sample_rate),
-        )
+        """Audio embeddings of all clips ``(n, d)`` in prompt order, made once per embedder."""
+        return self._once(f"{embedder.identity} audio", lambda: embedder.embed_audio(self._waves(), self._rate))
 
     def text_embeddings(self, embedder: Any) -> Tensor:
-        """Text embeddings of the prompts ``(n, d)``, made once per embedder."""
-        return self._once(embedder, "text", lambda: embedder.embed_text([clip.prompt for clip in self.clips]))
+        """Text embeddings of all prompts ``(n, d)`` in prompt order, made once per embedder."""
+        return self._once(f"{embedder.identity} text", lambda: embedder.embed_text([c.prompt for c in self.clips]))
 
-    def _once(self, embedder: Any, side: str, make: Callable[[], Tensor]) -> Tensor:
-        key = f"{embedder.identity} {side}"
+    def rewards(self, reward: Any, batch_size: int = 10) -> Tensor:
+        """Rewards of all clips ``(n,)`` in prompt order, made once per reward, ``batch_size`` clips at a time."""
+
+        def score() -> Tensor:
+            prompts = [clip.prompt for clip in self.clips]
+            starts = range(0, len(prompts), batch_size)
+            parts = [slice(start, start + batch_size) for start in starts]
+            return torch.cat([reward.score(self._waves(part), self._rate, prompts[part]) for part in parts])
+
+        return self._once(f"{reward.identity} reward", score)
+
+    def _waves(self, part: slice = slice(None)) -> Tensor:
+        return torch.stack([clip.audio for clip in self.clips[part]])
+
+    @property
+    def _rate(self) -> int:
+        return self.codec.sample_rate
+
+    def _once(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """``make`` for the clips of this process, joined with those of the others; a collective call."""
         if key not in self._cache:
             with torch.no_grad():
-                self._cache[key] = make().detach().cpu()
+                mine = list(make().detach().cpu()) if self.clips else []
+            seeds = [row[0] for row in self._rows]
+            joined = sorted(gather(list(zip(seeds, mine, strict=True))), key=lambda item: item[0])
+            self._cache[key] = torch.stack([value for _, value in joined])
         return self._cache[key]
 
 
@@ -142,12 +175,13 @@ def as_written(clip: Clip) -> Clip:
     return Clip(clip.id, wave, clip.sample_rate, clip.prompt, clip.notes)
 
 
-def gather(trainer: L.Trainer, items: list[Any]) -> list[Any]:
+def gather(items: list[Any]) -> list[Any]:
     """The items of all processes on every process."""
-    if trainer.world_size == 1:
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
         return items
-    parts: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(parts, items)
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, items)
     return [item for part in parts for item in part]
 
 

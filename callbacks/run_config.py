@@ -9,6 +9,7 @@ import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
+from callbacks import run_facts
 from fluxlight.files import write_text
 
 
@@ -16,8 +17,11 @@ class SaveRunConfig(SaveConfigCallback):
     """Writes ``config.yaml`` (of validate, test, predict: ``config-<verb>.yaml``) into the run folder.
 
     A second run in the same folder with the same configuration changes nothing; with another one it adds
-    ``config-2.yaml`` and so on, so what made a checkpoint can always be read. wandb gets the nested configuration.
+    ``config-2.yaml`` and so on, so what made a checkpoint can always be read. Beside it ``run.json`` holds versions,
+    revision, machine, seeds and checksums, and at the end measures and artefacts. wandb gets the nested configuration.
     """
+
+    verb = ""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write once, on the first process."""
@@ -25,7 +29,7 @@ class SaveRunConfig(SaveConfigCallback):
             return
         self.already_saved = True
         text = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
-        verb = str(trainer.state.fn.value if trainer.state.fn else stage)
+        self.verb = verb = str(trainer.state.fn.value if trainer.state.fn else stage)
         stem, run = "config" if verb == "fit" else f"config-{verb}", Path(trainer.default_root_dir)
         number, path = 1, run / f"{stem}.yaml"
         while path.exists():
@@ -35,6 +39,17 @@ class SaveRunConfig(SaveConfigCallback):
             path = run / f"{stem}-{number}.yaml"
         else:
             write_text(path, text)
+        run_facts.begin(trainer, verb, yaml.safe_load(text))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(yaml.safe_load(text))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep what was measured at this update."""
+        if self.verb and trainer.is_global_zero and not trainer.sanity_checking:
+            run_facts.measured(trainer, self.verb)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Keep what came of the run; not reached by one that was stopped."""
+        if self.verb and trainer.is_global_zero:
+            run_facts.end(trainer, self.verb)

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from lightning import Callback
 from small_world import SmallCodec, SmallJudge, SmallReward, make_data, make_stage, make_trainer, wake
 
 from callbacks import (
     BundleWriter,
     CandidateWriter,
     CLAPCallback,
+    DiversityCallback,
     FADCallback,
+    KADCallback,
     LastCheckpoint,
+    MADCallback,
     PowerEMA,
     RenderSlice,
     RewardCallback,
@@ -26,7 +30,7 @@ from callbacks.ema import power_average
 from fluxlight import bundle
 from fluxlight.files import read_jsonl
 from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
-from fluxlight.metrics import Reference, clap_scores, fad_to
+from fluxlight.metrics import Reference, clap_scores, diversity, fad_to, kad, mad
 from fluxlight.postprocess import Loudness
 
 
@@ -63,17 +67,29 @@ def test_the_render_is_the_same_for_any_batch_size_and_draws_nothing_global(tmp_
     assert np.allclose(latents[0], latents[1], atol=1e-5) and latents[0].std() > 0.1
 
 
+class Keep(Callback):
+    """Remembers the clips of a rendering; stands after RenderSlice."""
+
+    clips: list[Any] = []
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.clips = list(RenderSlice.of(trainer).clips)
+
+
+def make_reference(folder: Path) -> tuple[Reference, str]:
+    judge, rng = SmallJudge(), np.random.default_rng(0)
+    audio = rng.normal(size=(9, 800)) * rng.uniform(0.1, 0.5, size=(9, 1))
+    reference = Reference.from_embeddings(judge.embed_audio(audio, 8000), judge.identity, 8000)
+    reference.save(folder / "reference.safetensors")
+    return reference, str(folder / "reference.safetensors")
+
+
 def test_the_callbacks_measure_the_very_files_that_were_written(tmp_path: Path) -> None:
-    judge, reward = SmallJudge(), SmallReward()
-    rng = np.random.default_rng(0)
-    reference = Reference.from_embeddings(
-        judge.embed_audio(rng.normal(size=(9, 800)) * 0.3, 8000), judge.identity, 8000
-    )
-    reference.save(tmp_path / "reference.safetensors")
-    judge.calls = 0
+    judge, reward, keep = SmallJudge(), SmallReward(), Keep()
+    reference, path = make_reference(tmp_path)
     trainer = rendered(tmp_path, "run", [
-        RenderSlice(SmallCodec(), [Loudness()]), FADCallback(judge, str(tmp_path / "reference.safetensors")),
-        CLAPCallback(judge),
+        RenderSlice(SmallCodec(), [Loudness()]), keep, FADCallback(judge, path), KADCallback(judge, path),
+        MADCallback(judge, path), DiversityCallback(judge), CLAPCallback(judge),
         RewardCallback(reward, batch_size=3), BundleWriter(),
     ])  # fmt: skip
     assert judge.calls == 1, "clips are embedded once, whoever asks"
@@ -81,20 +97,27 @@ def test_the_callbacks_measure_the_very_files_that_were_written(tmp_path: Path) 
     waves = torch.stack(
         [torch.from_numpy(soundfile.read(tmp_path / "run/slice" / row["audio"], dtype="float32")[0]) for row in rows]
     )
-    assert torch.equal(waves, torch.stack([clip.audio for clip in RenderSlice.of(trainer).clips]))
+    assert torch.equal(waves, torch.stack([clip.audio for clip in keep.clips]))
+    render = RenderSlice.of(trainer)
+    assert not render.clips and not render._cache, "training gets the memory back"
     found = {k: float(v) for k, v in trainer.callback_metrics.items()}
     embedded = judge.embed_audio(waves, 8000)
     assert found["val/clap"] == pytest.approx(
         float(clap_scores(embedded, judge.embed_text([r["prompt"] for r in rows])).mean()), rel=1e-5
     )
+    # the file keeps embeddings in float32, and near its floor a FAD of a few clips shows that
     assert found["val/fad"] == pytest.approx(float(fad_to(embedded, reference.mean, reference.cov)), rel=1e-4)
+    assert found["val/kad"] == pytest.approx(kad(embedded, reference.embeddings), rel=1e-3)
+    assert found["val/mad"] == pytest.approx(mad(embedded, reference.embeddings), rel=1e-5)
+    assert found["val/diversity"] == pytest.approx(diversity(embedded), rel=1e-4)
     assert found["val/reward"] == pytest.approx(float(waves.std(1).mean()), rel=1e-5)
     assert {row["checkpoint"] for row in rows} == {bundle.bundle_hash(tmp_path / "run/bundle")}
     assert rows[0]["extra"]["postprocess"] == ["Loudness"] and rows[0]["extra"]["notes"]
 
 
 def test_the_slice_is_rendered_once_per_fit_unless_asked_more_often(tmp_path: Path) -> None:
-    for every, times in ((0, 1), (2, 2)):
+    # a run of 8 updates in epochs of 2: after the last, at the end of every other epoch, and within epochs
+    for every, times in ((0, 1), (4, 2), (1, 8)):
         counted = []
 
         class Count(RenderSlice):
@@ -105,6 +128,21 @@ def test_the_slice_is_rendered_once_per_fit_unless_asked_more_often(tmp_path: Pa
         trainer = make_trainer(tmp_path / f"every{every}", [Count(SmallCodec()), CLAPCallback(SmallJudge())])
         trainer.fit(make_stage(render_every=every), datamodule=make_data(tmp_path))
         assert len(counted) == times and "val/clap" in trainer.callback_metrics
+    trainer = make_trainer(tmp_path / "odd", [RenderSlice(SmallCodec())])
+    with pytest.raises(ValueError, match="render_every is 3 updates .* one must divide the other"):
+        trainer.fit(make_stage(render_every=3), datamodule=make_data(tmp_path))
+
+
+def test_updates_are_counted_when_gradients_accumulate(tmp_path: Path) -> None:
+    steps = []
+
+    class Count(RenderSlice):
+        def _write(self, run: Path, stage: Any, step: int, everything: list[Any]) -> None:
+            steps.append(step)
+
+    trainer = make_trainer(tmp_path, [Count(SmallCodec())], max_steps=6, accumulate_grad_batches=2)
+    trainer.fit(make_stage(render_every=3), datamodule=make_data(tmp_path, batches_per_epoch=12))
+    assert steps == [3, 6]
 
 
 def test_order_of_callbacks_is_checked(tmp_path: Path) -> None:

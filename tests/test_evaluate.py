@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from fluxlight.metrics.clips import find_clips, find_faults, read_prompts
+from fluxlight.metrics.compare import pairs_of
 from fluxlight.metrics.evaluate import evaluate
 from fluxlight.metrics.evaluate_cli import main
 from fluxlight.metrics.measure import (
@@ -293,6 +294,94 @@ def test_listening_page_holds_every_clip(world) -> None:
     assert (out / "audio" / "row1" / "p11.wav").is_file()
 
 
+def test_extra_measures_of_a_row(world) -> None:
+    _, systems, folder = world
+    claps, rewards = judges()
+    files = sorted(folder.iterdir())
+    references = [
+        reference_from_files(files, claps["clap_b"], "locked", "real", windows=windows) for windows in (False, True)
+    ]
+    again = render(world[0] / "row1 again", 5, 0.02)
+    result = evaluate(
+        systems, PROMPTS, references, claps, rewards, {"clap_a"}, world[0] / "out", seconds=SECONDS, resamples=40,
+        repeats=3, extra=("fad_windows", "mad", "diversity"), seeds={"row1": [again]},
+    )  # fmt: skip
+    table = result["tables"]["locked"]
+    row = table["systems"]["row1"]
+    assert list(row["distances"]) == ["fad", "fad_windows", "kad", "mad", "diversity"] == list(table["floor"])
+    # two windows of a clip of 1.5 s: the pooled FAD is another number on another scale
+    assert table["reference_windows"]["n"] == 60 and table["reference_windows"]["windows"] == "10s/1s"
+    assert row["distances"]["fad_windows"]["value"] != pytest.approx(row["distances"]["fad"]["value"], rel=0.01)
+    assert row["distances"]["diversity"]["value"] == pytest.approx(row["diversity"])
+    assert row["seeds"] == 2 and 0 < row["diversity_per_prompt"] < row["diversity"]
+    assert "diversity_per_prompt" not in table["systems"]["row0"]
+    assert {c["metric"] for c in table["comparisons"]} >= {"fad_windows", "mad", "diversity"}
+    text = (world[0] / "out/table.md").read_text()
+    assert "40 permutations cannot bring" in text and f"at least {20 * len(table['comparisons'])} are needed" in text
+    assert "FAD 10s/1s ↓" in text and "| diversity |" in text and "60 windows of 30 reference clips" in text
+    assert "(2 seeds)" in text and (world[0] / "out/plots/means_locked.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match="fad_windows needs a reference made of windows"):
+        run(world, world[0] / "none", extra=("fad_windows",))
+    with pytest.raises(ValueError, match="no measure nonsense"):
+        run(world, world[0] / "none", extra=("nonsense",))
+
+
+def test_rows_are_compared_with_whom_one_asks(world) -> None:
+    names = ["noise", "row0", "row1", "row2"]
+    assert pairs_of(names, None) == [("row0", "noise"), ("row1", "row0"), ("row2", "row1")]
+    assert pairs_of(names, "row0") == [("noise", "row0"), ("row1", "row0"), ("row2", "row0")]
+    asked = [("row2", "noise"), ("row0", "noise"), ("row2", "noise"), ("noise", "row2"), ("row2", "row1")]
+    assert pairs_of(names, asked) == [("row0", "noise"), ("row2", "noise"), ("row2", "row1")]
+    with pytest.raises(ValueError, match="itself"):
+        pairs_of(names, [("row0", "row0")])
+    systems = {**world[1], "row2": render(world[0] / "row2", 6, 0.05)}
+    against = [*pairs_of(list(systems), None), ("row2", "row0")]
+    claps, rewards = judges()
+    result = evaluate(systems, PROMPTS, None, claps, rewards, against=against, seconds=SECONDS)
+    found = {(c["system"], c["against"]) for c in result["tables"]["locked"]["comparisons"]}
+    assert found == {("row1", "row0"), ("row2", "row1"), ("row2", "row0")}
+
+
+def test_a_stopped_evaluation_goes_on(world, monkeypatch) -> None:
+    """A judge that fails half way leaves what it said; the second call asks for the rest only."""
+    prompts = read_prompts(_prompts_file(world[0]))
+    clap = FakeClap()
+    inner = clap.embed_audio
+
+    def stop(audio: torch.Tensor, rate: int) -> torch.Tensor:
+        if clap.calls == 7:
+            raise KeyboardInterrupt
+        return inner(audio, rate)
+
+    monkeypatch.setattr(clap, "embed_audio", stop)
+    with pytest.raises(KeyboardInterrupt):
+        measure("row0", world[1]["row0"], prompts, Judges({"c": clap}), seconds=SECONDS)
+    monkeypatch.undo()
+    monkeypatch.setenv("FLUXLIGHT_CACHE", str(world[0] / "cache"))
+    measure("row0", world[1]["row0"], prompts, Judges({"c": clap}), seconds=SECONDS)
+    assert clap.calls == len(IDS)
+    beside = {p.suffix for folder in world[1].values() for p in folder.iterdir()}
+    assert beside == {".wav"}, "nothing is written into the user's folders"
+
+
+def test_a_table_of_a_spreadsheet_is_read(tmp_path) -> None:
+    (tmp_path / "p.csv").write_bytes("\ufeffid,prompt\r\na,first tune\r\n".encode())
+    assert [(p.id, p.prompt) for p in read_prompts(tmp_path / "p.csv")] == [("a", "first tune")]
+
+
 def test_labels() -> None:
-    assert [label(n) for n in ("clap_b", "reward_a", "fad", "reward", "clap")] == [
-        "CLAP-B", "reward A", "FAD", "reward", "CLAP"]  # fmt: skip
+    names = ("clap_b", "reward_a", "fad", "reward", "clap", "fad_windows", "mad", "diversity")
+    assert [label(n) for n in names] == [
+        "CLAP-B", "reward A", "FAD", "reward", "CLAP", "FAD 10s/1s", "MAD", "diversity"]  # fmt: skip
+
+
+def test_the_cost_of_an_evaluation_is_measured_from_outside(tmp_path, monkeypatch) -> None:
+    """The real judges on two short clips, in a process and a cache of their own; nothing is left behind."""
+    from fluxlight.metrics.cost import evaluation_seconds
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert evaluation_seconds(clips=2, seconds=1.2, jobs=1) > 0
+    assert not list(tmp_path.glob("fluxlight-*"))
+    with pytest.raises(RuntimeError, match="interval needs at least 2"):
+        evaluation_seconds(clips=1, seconds=1.2, jobs=1)

@@ -9,11 +9,14 @@ from scipy import linalg
 
 from fluxlight.metrics import (
     ClapScore,
+    Diversity,
     FrechetAudioDistance,
     FrechetGram,
     KernelAudioDistance,
     KernelGram,
+    MauveAudioDivergence,
     Reference,
+    ReferenceMoments,
     RewardMean,
     borda_rank,
     clap_scores,
@@ -27,8 +30,9 @@ from fluxlight.metrics import (
     retrieval,
     shuffled_scores,
 )
-from fluxlight.metrics.mad import mad, mauve
-from fluxlight.metrics.windows import cut
+from fluxlight.metrics.diversity import DiversityGram
+from fluxlight.metrics.mad import MauveGram, mad, mauve
+from fluxlight.metrics.windows import WindowGram, cut, window_embeddings
 
 
 def sample(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
@@ -157,16 +161,46 @@ def test_metrics_equal_the_functions_for_any_batching() -> None:
         assert [float(m.compute()) for m in metrics] == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_shards_add_up() -> None:
-    """What two processes hold adds up to what one would hold (sums of states, as ``dist_reduce_fx`` does)."""
-    reference = Reference.from_embeddings(sample(90, 8, 12), "fake-1", 44100)
-    x = torch.from_numpy(sample(31, 8, 13))
-    shards = [FrechetAudioDistance(reference), FrechetAudioDistance(reference)]
-    shards[0].update(embeddings=x[::2])
-    shards[1].update(embeddings=x[1::2])
-    for name in ("total", "outer", "count"):
-        setattr(shards[0], name, getattr(shards[0], name) + getattr(shards[1], name))
-    assert float(shards[0].compute()) == pytest.approx(fad_to(x, reference.mean, reference.cov), rel=1e-8)
+def test_order_and_shards_do_not_matter() -> None:
+    """What two processes hold, merged as torchmetrics does, is what one would hold, in any order."""
+    fake, reference = FakeClap(), Reference.from_embeddings(sample(90, 8, 12), "fake-1", 44100)
+    x, text = torch.from_numpy(sample(31, 8, 13)), torch.from_numpy(sample(31, 8, 23))
+    order = torch.from_numpy(np.random.default_rng(24).permutation(31))
+    makes = [
+        lambda: FrechetAudioDistance(reference), lambda: KernelAudioDistance(reference),
+        lambda: MauveAudioDivergence(reference), Diversity, ClapScore, RewardMean, lambda: ReferenceMoments(fake, 8),
+    ]  # fmt: skip
+    for make in makes:
+
+        def given(rows: torch.Tensor, make=make) -> torch.Tensor:
+            metric = make()
+            for part in rows.split(7):
+                more = {"text": text[part]} if isinstance(metric, ClapScore) else {}
+                key = "scores" if isinstance(metric, RewardMean) else "embeddings"
+                metric.update(**{key: x[part][:, 0] if key == "scores" else x[part]}, **more)
+            return metric
+
+        whole, turned = given(torch.arange(31)), given(order)
+        shard, other = given(order[::2]), given(order[1::2])
+        shard.merge_state(other)
+        for found in (turned, shard):
+            assert torch.allclose(found.compute(), whole.compute(), rtol=1e-9, atol=1e-12), type(whole).__name__
+
+
+def test_reference_of_any_size_from_sums(tmp_path) -> None:
+    fake = FakeClap()
+    audio = torch.from_numpy(sample(50, 64, 30).astype(np.float32))
+    metric = ReferenceMoments(fake, 8)
+    for part in audio.split(9):
+        metric.update(part, 44100)
+    made = metric.reference(44100, "streamed", "locked")
+    whole = Reference.from_embeddings(fake.embed_audio(audio, 44100), "fake-1", 44100, "streamed", loudness="locked")
+    assert made.n == 50 and np.allclose(made.mean, whole.mean) and np.allclose(made.cov, whole.cov)
+    made.save(tmp_path / "r.safetensors")
+    assert Reference.load(tmp_path / "r.safetensors").frame() == whole.frame()
+    with pytest.raises(ValueError, match="n = 1"):
+        (one := ReferenceMoments(fake, 8)).update(audio[:1], 44100)
+        one.compute()
 
 
 def test_metrics_refuse_too_few_clips_and_keep_the_judge_off_the_tree() -> None:
@@ -188,6 +222,7 @@ def test_reference_round_trip(tmp_path) -> None:
     reference.save(tmp_path / "reference.safetensors")
     again = Reference.load(tmp_path / "reference.safetensors")
     assert again.frame() == reference.frame() and again.identity == reference.identity
+    assert again.checkpoint == "1" and again.windows == "clip" and again.clips == 40
     assert np.array_equal(again.cov, reference.cov) and np.array_equal(again.embeddings, reference.embeddings)
     floor = again.floor(10, repeats=5)
     assert floor.rest == 30 and floor.low <= floor.mean <= floor.high
@@ -248,3 +283,56 @@ def test_windows_follow_the_rule() -> None:
     assert windows.shape == (5, 20)
     assert windows[1].tolist() == list(range(10, 30)) and windows[4].tolist() == [*range(40, 45), *[0] * 15]
     assert cut(np.zeros(100, np.float32), 10).shape == (10, 100), "a clip of 10 s gives ten windows"
+
+
+def test_grams_of_mad_and_diversity_follow_resamples() -> None:
+    x, y = sample(60, 8, 31), sample(200, 8, 32)
+    counts = np.bincount(np.random.default_rng(33).integers(0, 60, 60), minlength=60)
+    half = np.r_[np.ones(30), np.zeros(30)]
+    assert DiversityGram(x).distance() == pytest.approx(diversity(x))
+    assert DiversityGram(x).distance(half) == pytest.approx(diversity(x[:30]))
+    assert DiversityGram(np.repeat(x, 2, 0)).distance() < diversity(x), "copies in the sample count, resamples do not"
+    gram = MauveGram(x, y)
+    assert gram.distance() == pytest.approx(mad(x, y)) and gram.distance(counts) != gram.distance()
+    order = np.random.default_rng(34).permutation(60)
+    assert MauveGram(x[order], y).distance(counts[order]) == pytest.approx(gram.distance(counts))
+    with pytest.raises(ValueError, match="2 different clips"):
+        DiversityGram(x).distance(np.eye(60)[0] * 5)
+
+
+def test_fad_of_pooled_windows_under_resampling() -> None:
+    rng = np.random.default_rng(35)
+    clips = [sample(int(w), 6, 40 + k) for k, w in enumerate(rng.integers(8, 11, 12))]
+    mean, cov = moments(sample(200, 6, 36, 0.2))
+    gram = WindowGram(clips, mean, cov)
+    assert gram.n == 12
+    assert gram.distance() == pytest.approx(fad_to(np.concatenate(clips), mean, cov), rel=1e-9)
+    counts = np.bincount(rng.integers(0, 12, 12), minlength=12)
+    drawn = np.concatenate([clip for clip, times in zip(clips, counts, strict=True) for _ in range(times)])
+    assert gram.distance(counts) == pytest.approx(fad_to(drawn, mean, cov), rel=1e-9)
+    with pytest.raises(ValueError, match="one embedder"):
+        WindowGram(clips, mean[:3], cov[:3, :3])
+
+
+def test_reference_of_windows_holds_out_whole_clips(tmp_path) -> None:
+    clips = [sample(w, 6, 50 + w) + w for w in (10, 10, 7, 10, 9)]
+    reference = Reference.from_windows(clips, "fake-1", 48000)
+    assert (reference.n, reference.clips, reference.windows) == (46, 5, "10s/1s")
+    reference.save(tmp_path / "w.safetensors")
+    again = Reference.load(tmp_path / "w.safetensors")
+    seen = []
+
+    def note(held, rest) -> float:
+        seen.append(sorted(round(float(part.mean())) for part in [*held, *rest]))
+        return float(len(held))
+
+    assert again.floor(2, note, repeats=3).mean == 2 and again.floor(2, note, repeats=1).rest == 3
+    assert all(len(found) == 5 for found in seen), "clips stay whole"
+
+
+def test_window_embeddings_are_those_of_the_cuts() -> None:
+    clip = np.random.default_rng(37).normal(size=2100).astype(np.float32)  # 21 s at 100 Hz
+    found = window_embeddings(clip, 100, FakeClap())
+    assert found.shape == (21, 8) and found.dtype == np.float64
+    alone = FakeClap().embed_audio(torch.from_numpy(clip[300:1300][None]), 100)
+    assert found[3] == pytest.approx(alone[0].numpy(), rel=1e-5)

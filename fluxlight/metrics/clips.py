@@ -55,7 +55,8 @@ def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
             f"prompts file {path} does not exist: give a JSON list of {{id, prompt}} or a CSV id,prompt"
         )
     if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows: Any = list(csv.DictReader(file))
     else:
         rows = read_json(path)

@@ -10,6 +10,23 @@ import numpy as np
 from fluxlight.metrics.arrays import embeddings64, unit_rows
 
 
+class DiversityGram:
+    """Diversity of any resample of clips ``(n, d)``; a clip is never compared with its own copy."""
+
+    def __init__(self, x: Any) -> None:
+        rows = unit_rows(embeddings64(x))
+        self.n = rows.shape[0]
+        self._cosine = rows @ rows.T
+
+    def distance(self, counts: Any | None = None) -> float:
+        """Mean pairwise cosine distance when clip i is taken ``counts[i]`` times ``(n,)``."""
+        w = np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64)
+        pairs = w.sum() ** 2 - w @ w
+        if pairs <= 0:
+            raise ValueError("diversity: needs at least 2 different clips")
+        return float(1 - (w @ self._cosine @ w - (w * w) @ np.diag(self._cosine)) / pairs)
+
+
 def diversity(x: Any) -> float:
     """Mean pairwise cosine distance (1 - cosine) of embeddings ``(n, d)``; 0 when all clips are alike."""
     rows = unit_rows(embeddings64(x))

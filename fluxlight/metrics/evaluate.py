@@ -11,8 +11,8 @@ import numpy as np
 
 from fluxlight.files import hash_of, read_json, write_json, write_text
 from fluxlight.metrics.clips import Prompt, as_prompts
-from fluxlight.metrics.compare import compare
-from fluxlight.metrics.measure import PROTOCOLS, Judges, PerClip, measure_all
+from fluxlight.metrics.compare import Against, compare
+from fluxlight.metrics.measure import PROTOCOLS, Judges, PerClip, measure, measure_all
 from fluxlight.metrics.reference import Reference
 
 VERSION = 1
@@ -54,9 +54,10 @@ def read_scores(files: Mapping[str, str | os.PathLike[str]], prompts: Sequence[P
 
 def summarise(
     tables: Mapping[str, tuple[Sequence[PerClip], Reference | None]], judges: Judges | None = None,
-    optimised: Sequence[str] | frozenset[str] = (), against: str | Mapping[str, str] | None = None,
+    optimised: Sequence[str] | frozenset[str] = (), against: Against = None,
     resamples: int = 1000, repeats: int = 20, seed: int = 0, leave_out_faulty: bool = False,
-    frame: Mapping[str, Any] | None = None,
+    frame: Mapping[str, Any] | None = None, extra: Sequence[str] = (),
+    windows: Mapping[str, Reference] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The result of measured systems: protocol -> (rows, reference) in, tables with their frame out.
 
@@ -67,6 +68,8 @@ def summarise(
         against, resamples, repeats, seed: see ``compare``.
         leave_out_faulty: leave prompts with a faulty clip in any system out of every row.
         frame: more facts for the frame (noise seed, sampling steps, post-processing ...).
+        extra: more set measures: "fad_windows" (fadtk's definition), "mad", "diversity".
+        windows: protocol -> reference of fadtk's windows, for "fad_windows".
     """
     rows = next(iter(tables.values()))[0]
     faults = {row.system: row.faults for row in rows if row.faults}
@@ -93,7 +96,8 @@ def summarise(
     }
     set_judge = next(iter(judges.claps), None) if judges else None
     for protocol, (measured, reference) in tables.items():
-        table = compare(measured, reference, set_judge, against, resamples, repeats, seed)
+        of_windows = (windows or {}).get(protocol)
+        table = compare(measured, reference, set_judge, against, resamples, repeats, seed, extra, of_windows)
         result["tables"][protocol] = {
             "loudness": PROTOCOLS.get(protocol, "precomputed scores, loudness not known"),
             **table,
@@ -123,22 +127,24 @@ def evaluate(
     systems: Mapping[str, str | os.PathLike[str]], prompts: Sequence[Prompt | Mapping[str, Any]],
     reference: Reference | Sequence[Reference] | None, claps: Mapping[str, Any],
     rewards: Mapping[str, Any] | None = None, optimised: Sequence[str] | set[str] | frozenset[str] = (),
-    out: str | os.PathLike[str] | None = None, against: str | Mapping[str, str] | None = None,
+    out: str | os.PathLike[str] | None = None, against: Against = None,
     protocols: Sequence[str] = ("locked",), resamples: int = 1000, repeats: int = 20, plots: bool = True,
     seed: int = 0, seconds: float | None = 10.0, jobs: int = 1, leave_out_faulty: bool = False,
     info: Mapping[str, Mapping[str, Any]] | None = None, frame: Mapping[str, Any] | None = None, progress: bool = False,
+    extra: Sequence[str] = (), seeds: Mapping[str, Sequence[str | os.PathLike[str]]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Judge folders of clips and compare them.
 
     Args:
         systems: row name -> folder with one audio file per prompt, named by its id; order is table order.
         prompts: ``{id, prompt}`` rows.
-        reference: frozen reference(s), one per protocol, embedded by the first of ``claps``; None leaves FAD out.
+        reference: frozen reference(s), one per protocol (and one of windows for the extra "fad_windows"), embedded by
+            the first of ``claps``; None leaves FAD out.
         claps: name -> CLAP; the first one, which must not be optimised on, gives FAD, KAD and own-vs-shuffled.
         rewards: name -> reward.
         optimised: names of the judges that trained or selected.
         out: folder for table.json, table.md, scores.json and plots; None writes nothing.
-        against: what rows are compared with: the row before (None), one system, or system -> system.
+        against: what rows are compared with: the row before (None), one system, system -> system, or pairs.
         plots: write PNG plots too.
         protocols: loudness protocols to judge under, a table for each: "locked" (-23 LUFS), "delivered".
         resamples, repeats, seed, leave_out_faulty: see ``summarise``.
@@ -147,11 +153,14 @@ def evaluate(
         info: per system, what the run says about it (checkpoint hash, noise seed, sampling steps ...).
         frame: facts that hold for all rows.
         progress: show bars.
+        extra: more set measures, see ``summarise``.
+        seeds: system -> folders of the same prompts under further noise seeds, for diversity within a prompt.
 
     Returns:
         The content of table.json; it holds no path and no time, so equal inputs give equal bytes.
     """
-    judges = Judges(dict(claps), dict(rewards or {}), frozenset(optimised))
+    windowed = tuple(list(claps)[:1]) if "fad_windows" in extra else ()
+    judges = Judges(dict(claps), dict(rewards or {}), frozenset(optimised), windowed)
     if unknown := sorted(judges.optimised - set(judges.identities())):
         raise ValueError(f"optimised: {', '.join(unknown)} is no judge here ({', '.join(judges.identities())})")
     first = next(iter(judges.claps), None)
@@ -164,14 +173,23 @@ def evaluate(
             given.check(judges.claps[first].identity)
     tables: dict[str, tuple[list[PerClip], Reference | None]] = {}
     for protocol in protocols:
-        chosen = next((given for given in references if given.loudness == protocol), None)
+        chosen = next((r for r in references if r.loudness == protocol and r.windows == "clip"), None)
         if references and chosen is None:
             raise ValueError(
                 f"reference: none was measured at {protocol} loudness: build one or leave the protocol out"
             )
         rows = measure_all(systems, slice_prompts, judges, protocol, seconds, jobs, info, progress)
+        if first is not None:
+            only = Judges({first: judges.claps[first]})
+            for row in rows:
+                for folder in (seeds or {}).get(row.system, ()):
+                    again = measure(row.system, folder, slice_prompts, only, protocol, seconds, jobs, None, progress)
+                    row.other_seeds.setdefault(first, []).append(again.embeddings[first])
         tables[protocol] = (rows, chosen)
-    result = summarise(tables, judges, judges.optimised, against, resamples, repeats, seed, leave_out_faulty, frame)  # type: ignore[arg-type]
+    of_windows = {r.loudness: r for r in references if r.windows != "clip"}
+    result = summarise(
+        tables, judges, judges.optimised, against, resamples, repeats, seed, leave_out_faulty, frame, extra, of_windows
+    )
     if out is not None:
         write_result(out, result, tables[protocols[0]][0], plots)
     return result

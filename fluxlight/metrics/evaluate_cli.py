@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fluxlight.files import hash_of
+from fluxlight.metrics.compare import pairs_of
+from fluxlight.metrics.judge_sets import NAMES
+from fluxlight.metrics.sets import EXTRAS
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -31,10 +35,19 @@ def parser() -> argparse.ArgumentParser:
     add("--scores", type=_named, action="append", default=[], metavar="NAME=FILE",
         help="precomputed per-clip scores, JSON id -> system -> value, instead of audio")  # fmt: skip
     add("--prompts", required=True, help="JSON list of {id, prompt}, CSV id,prompt, or a prompt store")
-    add("--reference", help="folder of reference audio, or statistics saved by an earlier run (.safetensors)")
+    add("--reference", action="append", default=[], metavar="PATH",
+        help="folder of reference audio, or statistics saved by an earlier run (.safetensors; give one for each "
+        "loudness and window rule)")  # fmt: skip
     add("--baseline", help="compare every row with this one (default: with the row before)")
+    add("--against", type=_named, action="append", default=[], metavar="ROW=OTHER", help="compare these two rows too")
+    add("--judges", choices=NAMES, default="embedded",
+        help="embedded: CLAP-A, CLAP-B, reward A, reward B; published: LAION-CLAP and TuneJury")  # fmt: skip
+    add("--extra", nargs="+", default=[], choices=EXTRAS, metavar="MEASURE",
+        help="more measures of a whole row: fad_windows (fadtk: 10 s windows, 1 s hop), mad, diversity")  # fmt: skip
+    add("--seeds", type=_named, action="append", default=[], metavar="ROW=FOLDER",
+        help="the clips of a row under another noise seed, for its diversity within a prompt")  # fmt: skip
     add("--optimised", action="append", default=None, metavar="NAME",
-        help="a judge that was used to train or select; marked (default for audio: clap_a and reward_a)")  # fmt: skip
+        help="a judge that was used to train or select; marked (default, embedded: clap_a, reward_a)")  # fmt: skip
     add("--loudness", choices=("locked", "delivered", "both"), default="locked",
         help="locked: every clip at -23 LUFS, no limiting; delivered: as the files are")  # fmt: skip
     add("--out", required=True, help="folder for table.json, table.md, scores.json, plots/ and index.html")
@@ -47,14 +60,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _judges() -> tuple[dict[str, Any], dict[str, Any]]:
-    # CLAP-B first: the judge that nothing was trained on gives FAD
-    from fluxlight.encoders.clap_a import ClapA
-    from fluxlight.encoders.clap_b import ClapB
-    from fluxlight.rewards.embedded import RewardA, RewardB
-
-    a, b = ClapA(), ClapB()
-    return {"clap_b": b, "clap_a": a}, {"reward_a": RewardA(clap=a), "reward_b": RewardB(clap=b)}
+def _pairs(args: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, str]]:
+    return pairs_of(names, [*pairs_of(names, args.baseline), *args.against])
 
 
 def _from_scores(args: argparse.Namespace) -> int:
@@ -62,39 +69,56 @@ def _from_scores(args: argparse.Namespace) -> int:
     from fluxlight.metrics.evaluate import read_scores, summarise, write_result
 
     rows = read_scores(dict(args.scores), read_prompts(args.prompts))
-    result = summarise(
-        {"scores": (rows, None)}, None, args.optimised or [], args.baseline, args.resamples, seed=args.seed
-    )
+    pairs = _pairs(args, [row.system for row in rows])
+    result = summarise({"scores": (rows, None)}, None, args.optimised or [], pairs, args.resamples, seed=args.seed)
     write_result(args.out, result, rows)
     return _finish(result, args)
 
 
-def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
-    from fluxlight.metrics.clips import audio_files, find_clips, read_prompts, rendering_of
-    from fluxlight.metrics.evaluate import evaluate
+def _references(args: argparse.Namespace, protocols: Sequence[str], clap: Any, show: bool) -> list[Any]:
+    """Saved statistics as they are; of a folder what the table needs, kept in the output folder for the next time."""
+    from fluxlight.metrics.clips import audio_files
     from fluxlight.metrics.measure import reference_from_files
     from fluxlight.metrics.reference import Reference
 
-    prompts = read_prompts(args.prompts)
-    for name, folder in systems.items():
-        find_clips(folder, [p.id for p in prompts], name)  # before anything is loaded
-    protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
-    claps, rewards = _judges()
-    show = sys.stderr.isatty()
-    references = []
-    if args.reference and args.reference.endswith(".safetensors"):
-        references = [Reference.load(args.reference)]
-    elif args.reference:
-        files, name = audio_files(args.reference), Path(args.reference).resolve().name
+    found = []
+    for given in args.reference:
+        if given.endswith(".safetensors"):
+            found.append(Reference.load(given))
+            continue
+        files, name = audio_files(given), Path(given).resolve().name
         for protocol in protocols:
-            made = reference_from_files(files, claps["clap_b"], protocol, name, args.jobs, show)
-            made.save(Path(args.out) / f"reference_{protocol}.safetensors")
-            references.append(made)
-    optimised = args.optimised if args.optimised is not None else ["clap_a", "reward_a"]
+            for windows in (False, True) if "fad_windows" in args.extra else (False,):
+                made = reference_from_files(files, clap, protocol, name, args.jobs, show, windows)
+                rule = "_windows" if windows else ""
+                made.save(Path(args.out) / f"reference_{protocol}{rule}.safetensors")
+                found.append(made)
+    return found
+
+
+def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
+    from fluxlight.metrics.clips import find_clips, read_prompts, rendering_of
+    from fluxlight.metrics.evaluate import evaluate
+    from fluxlight.metrics.judge_sets import load_judges
+
+    prompts = read_prompts(args.prompts)
+    ids = [p.id for p in prompts]
+    seeds: dict[str, list[str]] = {}
+    for name, folder in args.seeds:
+        if name not in systems:
+            raise ValueError(f"--seeds: {name} is no row of this table ({', '.join(systems)})")
+        seeds.setdefault(name, []).append(folder)
+    for name, folder in [*systems.items(), *args.seeds]:
+        find_clips(folder, ids, name)  # before anything is loaded
+    pairs = _pairs(args, list(systems))
+    protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
+    judges, show = load_judges(args.judges), sys.stderr.isatty()
+    references = _references(args, protocols, next(iter(judges.claps.values())), show)
+    optimised = args.optimised if args.optimised is not None else sorted(judges.optimised)
     result = evaluate(
-        systems, prompts, references or None, claps, rewards, optimised, args.out, args.baseline, protocols,
+        systems, prompts, references or None, judges.claps, judges.rewards, optimised, args.out, pairs, protocols,
         resamples=args.resamples, seed=args.seed, seconds=args.seconds or None, jobs=args.jobs,
-        leave_out_faulty=args.leave_out_faulty, progress=show,
+        leave_out_faulty=args.leave_out_faulty, progress=show, extra=args.extra, seeds=seeds,
         info={name: rendering_of(folder) for name, folder in systems.items()},
     )  # fmt: skip
     if not args.no_page:

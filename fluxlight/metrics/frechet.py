@@ -24,7 +24,7 @@ def moments(x: Any) -> tuple[Array, Array]:
     return mean, centred.T @ centred / (array.shape[0] - 1)
 
 
-def _root_trace(matrix: Array) -> float:
+def root_trace(matrix: Array) -> float:
     """Trace of the root of a positive semi-definite matrix ``(n, n)``.
 
     Eigenvalues that are 0 but for rounding (of either sign) are dropped: the root would make 1e-8 of each 1e-16.
@@ -45,7 +45,7 @@ def frechet_distance(mean_x: Any, cov_x: Any, mean_y: Any, cov_y: Any) -> float:
         raise ValueError(f"FAD: embeddings of {mean_x.shape} and {mean_y.shape} dimensions: use one embedder")
     values, vectors = np.linalg.eigh(cov_x)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    cross = _root_trace(root @ cov_y @ root)
+    cross = root_trace(root @ cov_y @ root)
     return float(max(np.sum((mean_x - mean_y) ** 2) + np.trace(cov_x) + np.trace(cov_y) - 2 * cross, 0.0))
 
 
@@ -83,7 +83,7 @@ class FrechetGram:
         row = gram @ w / total
         centred = gram - row[:, None] - row[None, :] + (w @ row) / total
         scale = np.sqrt(w / (total - 1))  # a row taken k times counts as one row of length sqrt(k)
-        cross = _root_trace(centred * scale[:, None] * scale[None, :])
+        cross = root_trace(centred * scale[:, None] * scale[None, :])
         return float(max(shift + trace + self._trace - 2 * cross, 0.0))
 
 

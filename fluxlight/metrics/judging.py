@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ import numpy as np
 from fluxlight.files import atomic_path, cache_folder, sha256
 from fluxlight.metrics.arrays import Array
 from fluxlight.metrics.clips import find_faults, read_clip
+from fluxlight.metrics.windows import FADTK, window_embeddings
 
 PROTOCOLS = {
     "locked": "every clip at -23 LUFS, no limiting",
@@ -38,11 +39,13 @@ class Judges:
         claps: name -> joint text-audio model; the first one gives FAD and KAD.
         rewards: name -> reward.
         optimised: names of those that were used to train or select: they are marked in every table.
+        windows: names of the CLAPs that also embed fadtk's windows of every clip.
     """
 
     claps: Mapping[str, Any] = field(default_factory=dict)
     rewards: Mapping[str, Any] = field(default_factory=dict)
     optimised: frozenset[str] = frozenset()
+    windows: tuple[str, ...] = ()
 
     def identities(self) -> dict[str, str]:
         """Name -> identity of every judge."""
@@ -96,6 +99,7 @@ def prepare(audio: np.ndarray, sample_rate: int, protocol: str) -> np.ndarray:
 def _wanted(digest: str, prompt: str, protocol: str, judges: Judges) -> dict[tuple[str, str], Path]:
     """Cache files of everything the judges say about a file."""
     wanted = {("claps", n): _key("clap", j.identity, protocol, digest) for n, j in judges.claps.items()}
+    wanted |= {("windows", n): _key(FADTK, judges.claps[n].identity, protocol, digest) for n in judges.windows}
     return wanted | {
         ("rewards", n): _key("reward", j.identity, protocol, digest, prompt) for n, j in judges.rewards.items()
     }
@@ -105,30 +109,54 @@ def _known(task: Task, judges: Judges) -> bool:
     return all(path.exists() for path in _wanted(sha256(task.path), task.prompt, task.protocol, judges).values())
 
 
-def judge_clip(path: Path, prompt: str, protocol: str, judges: Judges, seconds: float | None) -> dict[str, Any]:
-    """All values of one file: ``claps`` name -> ``(d,)``, ``rewards`` name -> value, ``loudness`` LUFS, ``faults``."""
-    digest = sha256(path)
+def judge_audio(
+    digest: str, audio: np.ndarray, sample_rate: int, prompt: str, protocol: str, judges: Judges
+) -> dict[tuple[str, str], np.ndarray]:
+    """What the judges say about samples ``(N,)``, from the cache where it is known: (kind, judge) -> value.
+
+    Kinds are ``claps`` ``(d,)``, ``windows`` ``(w, d)`` and ``rewards`` ``()``.
+
+    Args:
+        digest: hash of what the samples are, for instance of their file.
+        audio: samples as delivered; brought to the loudness of ``protocol`` here.
+        sample_rate: Hz.
+        prompt: for the rewards.
+        protocol: loudness protocol.
+        judges: who judges.
+    """
     wanted = _wanted(digest, prompt, protocol, judges)
     values = {name: _load(path) for name, path in wanted.items()}
-    raw, sample_rate = read_clip(path)
     if any(value is None for value in values.values()):
         import torch
 
-        audio = torch.from_numpy(prepare(raw, sample_rate, protocol))[None]
+        heard = prepare(audio, sample_rate, protocol)
+        batch = torch.from_numpy(heard)[None]
         for (kind, name), value in values.items():
-            if value is None:
-                if kind == "claps":
-                    said = judges.claps[name].embed_audio(audio, sample_rate)[0]
-                else:
-                    known = {clap.identity: values["claps", n] for n, clap in judges.claps.items()}
-                    said = _reward(judges.rewards[name], audio, sample_rate, prompt, known, judges)
-                values[kind, name] = _store(wanted[kind, name], said)
+            if value is not None:
+                continue
+            if kind == "claps":
+                said: Any = judges.claps[name].embed_audio(batch, sample_rate)[0]
+            elif kind == "windows":
+                said = window_embeddings(heard, sample_rate, judges.claps[name])
+            else:
+                known = {clap.identity: values["claps", n] for n, clap in judges.claps.items()}
+                said = _reward(judges.rewards[name], batch, sample_rate, prompt, known, judges)
+            values[kind, name] = _store(wanted[kind, name], said)
+    return values  # type: ignore[return-value]
+
+
+def judge_clip(path: Path, prompt: str, protocol: str, judges: Judges, seconds: float | None) -> dict[str, Any]:
+    """Everything about one file: what the judges say, by kind and name, its ``loudness`` in LUFS, its ``faults``."""
+    digest = sha256(path)
+    raw, sample_rate = read_clip(path)
+    values = judge_audio(digest, raw, sample_rate, prompt, protocol, judges)
     loud_key = _key("loudness", digest)
     if (loudness := _load(loud_key)) is None:
         loudness = _store(loud_key, _loudness(raw, sample_rate))
     return {
         "claps": {n: values["claps", n] for n in judges.claps},
-        "rewards": {n: float(values["rewards", n]) for n in judges.rewards},  # type: ignore[arg-type]
+        "windows": {n: values["windows", n] for n in judges.windows},
+        "rewards": {n: float(values["rewards", n]) for n in judges.rewards},
         "loudness": float(loudness),
         "faults": find_faults(raw, sample_rate, seconds),
     }
@@ -160,18 +188,36 @@ def _loudness(audio: np.ndarray, sample_rate: int) -> float:
     return integrated_loudness(torch.from_numpy(audio), sample_rate)
 
 
+Work = Callable[[Any, Judges], Any]
+"""What is done with one task: a function of a module, so that another process can find it."""
+
 _WORKER: dict[str, Any] = {}
 
 
-def _start(judges: Judges) -> None:
+def _start(work: Work, judges: Judges) -> None:
     import torch
 
     torch.set_num_threads(1)
-    _WORKER["judges"] = judges
+    _WORKER.update(work=work, judges=judges)
 
 
-def _work(task: Task) -> None:
-    judge_clip(task.path, task.prompt, task.protocol, _WORKER["judges"], None)
+def _call(task: Any) -> Any:
+    return _WORKER["work"](task, _WORKER["judges"])
+
+
+def each(
+    work: Work, tasks: Sequence[Any], judges: Judges, jobs: int = 1, what: str = "judging", progress: bool = False,
+    chunk: int = 1,
+) -> Iterator[Any]:  # fmt: skip
+    """``work(task, judges)`` of every task in order, in ``jobs`` processes, with a bar if ``progress``."""
+    if jobs > 1 and len(tasks) > 1:
+        # spawn, not fork: a forked torch may hang in its thread pool
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, _start, (work, judges)) as pool:
+            yield from _progress(pool.map(_call, tasks, chunksize=chunk), len(tasks), what, progress)
+        return
+    with _one_thread():
+        yield from _progress((work(task, judges) for task in tasks), len(tasks), what, progress)
 
 
 def _progress(rows: Iterable[Any], total: int, what: str, show: bool) -> Iterable[Any]:
@@ -195,6 +241,10 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _fill(task: Task, judges: Judges) -> None:
+    judge_clip(task.path, task.prompt, task.protocol, judges, None)
+
+
 def judge_files(
     tasks: Sequence[Task], judges: Judges, seconds: float | None = None, jobs: int = 1, what: str = "judging",
     progress: bool = False,
@@ -202,10 +252,7 @@ def judge_files(
     """``judge_clip`` over files; with many that are not cached yet, in ``jobs`` processes."""
     pending = [task for task in tasks if not _known(task, judges)] if jobs > 1 else []
     if len(pending) > WORTH_A_POOL:
-        # spawn, not fork: a forked torch may hang in its thread pool
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (judges,)) as pool:
-            for _ in _progress(pool.map(_work, pending, chunksize=4), len(pending), what, progress):
-                pass
+        list(each(_fill, pending, judges, jobs, what, progress, chunk=4))
         progress = False
     with _one_thread():
         rows = (judge_clip(task.path, task.prompt, task.protocol, judges, seconds) for task in tasks)

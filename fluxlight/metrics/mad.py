@@ -10,25 +10,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fluxlight.metrics.arrays import Array, embeddings64
 
 SCALING, EXPLAINED, POINTS = 5.0, 0.9, 99
 
 
-def _histograms(x: Array, y: Array, clusters: int, seed: int) -> tuple[Array, Array]:
-    """Smoothed shares of the common k-means cells ``(k,)`` of both samples."""
+def _cells(both: Array, clusters: int, seed: int) -> NDArray[np.int64]:
+    """Cell of each row ``(n + m, d)`` under one k-means of all rows, whatever their order."""
     from scipy.cluster.vq import kmeans2
 
-    both = np.concatenate([x, y])
-    both = both - both.mean(axis=0)
-    _, values, axes = np.linalg.svd(both, full_matrices=False)
+    # equal order gives equal k-means starts; sorting makes the cells independent of the order of clips
+    order = np.lexsort(both.T[::-1])
+    rows = both[order] - both.mean(axis=0)
+    _, values, axes = np.linalg.svd(rows, full_matrices=False)
     # as many principal axes as explain 90 % of the variance, as in the definition
     keep = int(np.searchsorted(np.cumsum(values**2) / (values**2).sum(), EXPLAINED)) + 1 if values.any() else 1
-    points = both @ axes[:keep].T
-    _, cell = kmeans2(points, clusters, minit="++", seed=np.random.default_rng(seed), iter=50)
-    counts = [np.bincount(part, minlength=clusters) + 0.5 for part in (cell[: len(x)], cell[len(x) :])]
-    return counts[0] / counts[0].sum(), counts[1] / counts[1].sum()
+    found = np.empty(len(both), dtype=np.int64)
+    found[order] = kmeans2(rows @ axes[:keep].T, clusters, minit="++", seed=np.random.default_rng(seed), iter=50)[1]
+    return found
 
 
 def mauve(p: Any, q: Any, scaling: float = SCALING) -> float:
@@ -43,18 +44,36 @@ def mauve(p: Any, q: Any, scaling: float = SCALING) -> float:
     return float(np.sum((x[:-1] - x[1:]) * (y[:-1] + y[1:]) / 2))
 
 
-def mad(x: Any, y: Any, clusters: int | None = None, seed: int = 0) -> float:
-    """MAD of embeddings ``(n, d)`` to reference embeddings ``(m, d)``; 0 when they fill the same cells alike.
+class MauveGram:
+    """MAD of any resample of clips ``(n, d)`` to reference embeddings ``(m, d)``; the cells are found once.
 
     Args:
-        x, y: embeddings.
+        x: embeddings of the clips.
+        reference: embeddings of the reference.
         clusters: cells of the quantisation, a tenth of the smaller sample by default (at least 2).
         seed: of the k-means.
     """
-    x, y = embeddings64(x), embeddings64(y, "reference embeddings")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"MAD: clips have {x.shape[1]} dimensions, reference {y.shape[1]}: use one embedder")
-    # equal order gives equal k-means starts; sorting the rows makes the value independent of the order of clips
-    x, y = x[np.lexsort(x.T[::-1])], y[np.lexsort(y.T[::-1])]
-    cells = max(2, min(len(x), len(y)) // 10) if clusters is None else clusters
-    return -float(np.log(min(mauve(*_histograms(x, y, cells, seed)), 1.0)))
+
+    def __init__(self, x: Any, reference: Any, clusters: int | None = None, seed: int = 0) -> None:
+        x, y = embeddings64(x), embeddings64(reference, "reference embeddings")
+        if x.shape[1] != y.shape[1]:
+            raise ValueError(f"MAD: clips have {x.shape[1]} dimensions, reference {y.shape[1]}: use one embedder")
+        self.n = len(x)
+        self._count = max(2, min(len(x), len(y)) // 10) if clusters is None else clusters
+        cells = _cells(np.concatenate([x, y]), self._count, seed)
+        self._own, self._reference = cells[: self.n], self._shares(np.bincount(cells[self.n :], minlength=self._count))
+
+    def _shares(self, counts: NDArray[Any]) -> Array:
+        smooth = counts + 0.5
+        return smooth / smooth.sum()
+
+    def distance(self, counts: Any | None = None) -> float:
+        """MAD when clip i is taken ``counts[i]`` times ``(n,)``."""
+        w = np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64)
+        own = self._shares(np.bincount(self._own, weights=w, minlength=self._count))
+        return -float(np.log(min(mauve(own, self._reference), 1.0)))
+
+
+def mad(x: Any, y: Any, clusters: int | None = None, seed: int = 0) -> float:
+    """MAD of embeddings ``(n, d)`` to reference embeddings ``(m, d)``; 0 when they fill the same cells alike."""
+    return MauveGram(x, y, clusters, seed).distance()

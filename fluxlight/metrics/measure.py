@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class PerClip:
         scores: metric -> ``(n,)``.
         embeddings: CLAP name -> audio embeddings ``(n, d)``.
         text: CLAP name -> prompt embeddings ``(n, d)``.
+        windows: CLAP name -> embeddings of the windows of each clip, n arrays ``(w_i, d)``.
+        other_seeds: CLAP name -> embeddings ``(n, d)`` of the same system under each further noise seed.
         faults: prompt id -> what is wrong with its clip.
         loudness: LUFS of the delivered clips ``(n,)``, -inf when silent.
         info: what the run says about the system (checkpoint hash, seed, steps, post-processing ...).
@@ -42,6 +44,8 @@ class PerClip:
     scores: dict[str, Array] = field(default_factory=dict)
     embeddings: dict[str, Array] = field(default_factory=dict)
     text: dict[str, Array] = field(default_factory=dict)
+    windows: dict[str, list[Array]] = field(default_factory=dict)
+    other_seeds: dict[str, list[Array]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     loudness: Array | None = None
     info: dict[str, Any] = field(default_factory=dict)
@@ -49,12 +53,22 @@ class PerClip:
     def without(self, ids: set[str]) -> PerClip:
         """The same system without some prompts."""
         keep = np.array([p.id not in ids for p in self.prompts])
-        cut = lambda table: {name: value[keep] for name, value in table.items()}  # noqa: E731
-        return PerClip(
-            self.system, [p for p in self.prompts if p.id not in ids],
-            cut(self.scores), cut(self.embeddings), cut(self.text),
-            {k: v for k, v in self.faults.items() if k not in ids},
-            None if self.loudness is None else self.loudness[keep], self.info,
+        return self.take(np.flatnonzero(keep))
+
+    def take(self, index: Sequence[int] | np.ndarray, system: str | None = None) -> PerClip:
+        """The clips of some prompts, by their positions; under another row name if one is given."""
+        rows = np.asarray(index)
+        prompts = [self.prompts[k] for k in rows]
+        kept = {p.id for p in prompts}
+        return replace(
+            self, system=system or self.system, prompts=prompts,
+            scores={name: value[rows] for name, value in self.scores.items()},
+            embeddings={name: value[rows] for name, value in self.embeddings.items()},
+            text={name: value[rows] for name, value in self.text.items()},
+            windows={name: [value[k] for k in rows] for name, value in self.windows.items()},
+            other_seeds={name: [value[rows] for value in found] for name, found in self.other_seeds.items()},
+            faults={k: v for k, v in self.faults.items() if k in kept},
+            loudness=None if self.loudness is None else self.loudness[rows],
         )  # fmt: skip
 
 
@@ -90,10 +104,11 @@ def measure_all(
         embeddings = {n: np.stack([row["claps"][n] for row in rows]).astype(np.float64) for n in judges.claps}
         scores = {n: clap_scores(embeddings[n], text[n]) for n in judges.claps}
         scores |= {n: np.array([row["rewards"][n] for row in rows]) for n in judges.rewards}
+        windows = {n: [row["windows"][n].astype(np.float64) for row in rows] for n in judges.windows}
         faults = {i: row["faults"] for i, row in zip(ids, rows, strict=True) if row["faults"]}
         loudness = np.array([row["loudness"] for row in rows])
         about = dict((info or {}).get(name, {}))
-        found.append(PerClip(name, list(prompts), scores, embeddings, text, faults, loudness, about))
+        found.append(PerClip(name, list(prompts), scores, embeddings, text, windows, {}, faults, loudness, about))
     return found
 
 
@@ -113,11 +128,15 @@ def reference_from_files(
     name: str = "reference",
     jobs: int = 1,
     progress: bool = False,
+    windows: bool = False,
 ) -> Reference:
-    """Frozen reference of audio files under one protocol, from cached embeddings."""
-    judges = Judges(claps={"clap": clap})
+    """Frozen reference of audio files under one protocol, from cached embeddings: of clips, or of fadtk's windows."""
+    judges = Judges(claps={"clap": clap}, windows=("clap",) if windows else ())
     tasks = [Task(path, "", protocol) for path in files]
     rows = judge_files(tasks, judges, None, jobs, f"reference {name}", progress)
+    if windows:
+        cut = [row["windows"]["clap"] for row in rows]
+        return Reference.from_windows(cut, clap.identity, read_rate(files[0]), name, loudness=protocol)
     embeddings = np.stack([row["claps"]["clap"] for row in rows])
     return Reference.from_embeddings(embeddings, clap.identity, read_rate(files[0]), name, loudness=protocol)
 

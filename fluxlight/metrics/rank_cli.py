@@ -28,7 +28,7 @@ def read_results(path: str) -> dict[str, dict[str, float]]:
         systems = next(iter(found["tables"].values()))["systems"]
         found = {
             name: {
-                **{d: value["value"] for d, value in entry.get("distances", {}).items()},
+                **{d: value["value"] for d, value in entry.get("distances", {}).items() if d != "diversity"},
                 **{m: value["mean"] for m, value in entry["scores"].items()},
             }
             for name, entry in systems.items()
@@ -49,7 +49,8 @@ def main(args: list[str]) -> int:
     )
     parser.add_argument("results", help="JSON system -> measure -> value, CSV system,measure..., or table.json")
     parser.add_argument("--measures", nargs="+", help="which measures count (default: all)")
-    parser.add_argument("--lower", nargs="*", default=["fad", "kad"], help="measures where small wins (fad kad)")
+    parser.add_argument("--lower", nargs="*", default=["fad", "fad_windows", "kad", "mad"],
+                        help="measures where small wins (fad fad_windows kad mad)")  # fmt: skip
     chosen = parser.parse_args(args)
     try:
         results = read_results(chosen.results)

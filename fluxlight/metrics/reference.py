@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fluxlight.files import atomic_path, hash_of
 from fluxlight.metrics.arrays import Array, embeddings64
 from fluxlight.metrics.frechet import fad, moments
 from fluxlight.metrics.kad import median_bandwidth
 from fluxlight.metrics.resampling import Floor, real_floor
+from fluxlight.metrics.windows import FADTK
 
 
 @dataclass
@@ -30,7 +32,9 @@ class Reference:
         sample_rate: Hz of the audio it was given.
         windows: "clip" (one embedding per clip) or "10s/1s" (fadtk's rule); the two are on different scales.
         loudness: protocol the clips were measured under ("delivered", "locked").
-        embeddings: ``(n, d)``, needed for KAD and for the real-vs-real floor, or None.
+        embeddings: ``(n, d)``, needed for KAD, MAD and the real-vs-real floor, or None.
+        sizes: windows of each clip ``(clips,)`` int64 under a window rule, else None.
+        checkpoint: hash of the embedder's weights; read off the end of ``embedder`` when empty.
     """
 
     name: str
@@ -42,6 +46,12 @@ class Reference:
     windows: str = "clip"
     loudness: str = "delivered"
     embeddings: Array | None = None
+    sizes: NDArray[np.int64] | None = None
+    checkpoint: str = ""
+
+    def __post_init__(self) -> None:
+        # an identity ends in the hash of the weights (name-version-hash)
+        self.checkpoint = self.checkpoint or self.embedder.rsplit("-", 1)[-1]
 
     @classmethod
     def from_embeddings(
@@ -53,6 +63,22 @@ class Reference:
         mean, cov = moments(array)
         kept = array if keep else None
         return cls(name, mean, cov, array.shape[0], embedder, sample_rate, windows, loudness, kept)
+
+    @classmethod
+    def from_windows(
+        cls, clips: Sequence[Any], embedder: str, sample_rate: int, name: str = "reference", windows: str = FADTK,
+        loudness: str = "delivered",
+    ) -> Reference:  # fmt: skip
+        """Freeze the windows of each clip, arrays ``(w_i, d)``, pooled; the floor holds out whole clips."""
+        pooled = np.concatenate([np.asarray(clip, dtype=np.float64) for clip in clips])
+        made = cls.from_embeddings(pooled, embedder, sample_rate, name, windows, loudness)
+        made.sizes = np.array([len(clip) for clip in clips], dtype=np.int64)
+        return made
+
+    @property
+    def clips(self) -> int:
+        """Reference clips: n, or fewer under a window rule."""
+        return self.n if self.sizes is None else len(self.sizes)
 
     @property
     def identity(self) -> str:
@@ -80,9 +106,12 @@ class Reference:
         """Median distance of the reference, the kernel width of KAD."""
         return median_bandwidth(self._need("KAD"))
 
-    def floor(self, n: int, distance: Callable[[Array, Array], float] = fad, repeats: int = 20, seed: int = 0) -> Floor:
-        """Real-vs-real floor at n clips: held-out reference clips against the rest."""
-        return real_floor(distance, self._need("the real-vs-real floor"), n, repeats, seed)
+    def floor(self, n: int, distance: Callable[[Any, Any], float] = fad, repeats: int = 20, seed: int = 0) -> Floor:
+        """Real-vs-real floor at n clips: held-out reference clips against the rest (under a window rule: lists)."""
+        kept = self._need("the real-vs-real floor")
+        if self.sizes is None:
+            return real_floor(distance, kept, n, repeats, seed)
+        return real_floor(distance, np.split(kept, np.cumsum(self.sizes)[:-1]), n, repeats, seed)
 
     def _need(self, what: str) -> Array:
         if self.embeddings is None:
@@ -93,12 +122,15 @@ class Reference:
         """Write a safetensors file, atomically: float64 statistics, float32 embeddings, the frame as metadata."""
         from safetensors.numpy import save_file
 
-        tensors = {"mean": self.mean, "cov": self.cov}
+        tensors: dict[str, NDArray[Any]] = {"mean": self.mean, "cov": self.cov}
         if self.embeddings is not None:
             tensors["embeddings"] = self.embeddings.astype(np.float32)
+        if self.sizes is not None:
+            tensors["sizes"] = self.sizes
+        said = {**self.frame(), "checkpoint": self.checkpoint}
         with atomic_path(path) as temporary:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary,
-                      metadata={"reference": json.dumps(self.frame(), sort_keys=True)})  # fmt: skip
+                      metadata={"reference": json.dumps(said, sort_keys=True)})  # fmt: skip
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Reference:
@@ -115,4 +147,4 @@ class Reference:
             raise ValueError(f"reference {path} is not a statistics file of this library: build it again") from None
         kept = tensors.get("embeddings")
         embeddings = None if kept is None else kept.astype(np.float64)
-        return cls(mean=tensors["mean"], cov=tensors["cov"], embeddings=embeddings, **frame)
+        return cls(mean=tensors["mean"], cov=tensors["cov"], embeddings=embeddings, sizes=tensors.get("sizes"), **frame)

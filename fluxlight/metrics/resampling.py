@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import stats
 
-from fluxlight.metrics.arrays import Array, embeddings64
+from fluxlight.metrics.arrays import embeddings64
 
 
 class Gram(Protocol):
@@ -85,29 +85,37 @@ def jackknife(gram: Gram, alpha: float = 0.05) -> Distance:
 
 
 def distance_change(
-    make: Callable[[Array], Gram], x: Any, y: Any, resamples: int = 1000, seed: int = 0, alpha: float = 0.05
+    make: Callable[[Any], Gram], x: Any, y: Any, resamples: int = 1000, seed: int = 0, alpha: float = 0.05
 ) -> DistanceChange:
     """Difference of the distances of two systems' clips on the same prompts.
 
     Args:
-        make: embeddings ``(n, d)`` -> Gram, for instance ``lambda e: FrechetGram(e, mean, cov)``.
-        x: embeddings of the system ``(n, d)``, row i made from prompt i.
-        y: embeddings of the other ``(n, d)``.
+        make: clips -> Gram, for instance ``lambda e: FrechetGram(e, mean, cov)``.
+        x: clips of the system, item i made from prompt i: embeddings ``(n, d)``, or a list of the windows of each.
+        y: clips of the other, likewise.
         resamples: number of bootstrap resamples of prompts, and of random swaps.
         seed: of the resampling.
     """
-    x, y = embeddings64(x), embeddings64(y)
-    if x.shape != y.shape:
-        raise ValueError(f"difference: embeddings {x.shape} and {y.shape}: systems need the same prompts and embedder")
-    n = x.shape[0]
-    both = make(np.concatenate([x, y]))
-    one, other = make(x), make(y)
-    observed = one.distance() - other.distance()
+    if not isinstance(x, list):
+        x, y = embeddings64(x), embeddings64(y)
+    n = len(x)
+    if n != len(y):
+        raise ValueError(f"difference: {n} and {len(y)} clips: systems need the same prompts")
+    # one Gram for both rows: MAD finds its cells from what it is given, and the rows must share them
+    both = make([*x, *y] if isinstance(x, list) else np.concatenate([x, y]))
+
+    def change(counts: np.ndarray) -> float:
+        none = np.zeros(n)
+        return both.distance(np.concatenate([counts, none])) - both.distance(np.concatenate([none, counts]))
+
+    observed = change(np.ones(n))
     rng = np.random.default_rng([seed, n, resamples])
     draws, swaps = np.empty(resamples), np.empty(resamples)
     for b in range(resamples):
         counts = np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
-        draws[b] = one.distance(counts) - other.distance(counts)
+        while np.count_nonzero(counts) < 2:  # one clip alone has no distance; this happens with a handful of prompts
+            counts = np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
+        draws[b] = change(counts)
         keep = rng.integers(0, 2, n).astype(np.float64)
         swaps[b] = both.distance(np.concatenate([keep, 1 - keep])) - both.distance(np.concatenate([1 - keep, keep]))
     centred = draws - draws.mean()
@@ -120,7 +128,7 @@ def distance_change(
 
 
 def real_floor(
-    distance: Callable[[Array, Array], float],
+    distance: Callable[[Any, Any], float],
     reference: Any,
     n: int,
     repeats: int = 20,
@@ -131,15 +139,22 @@ def real_floor(
 
     Args:
         distance: (held-out ``(n, d)``, rest ``(m, d)``) -> distance, for instance ``fad``.
-        reference: reference embeddings ``(N, d)``; N must leave at least 2 clips for the rest.
+        reference: reference embeddings ``(N, d)``, or a list of the windows of each clip, of which ``distance`` then
+            gets lists; N must leave at least 2 clips for the rest.
         n: clips held out, as many as a system has.
     """
-    array = embeddings64(reference, "reference embeddings")
-    if array.shape[0] - n < 2:
-        raise ValueError(f"floor: {array.shape[0]} reference clips cannot hold out {n}: use a larger reference")
+    windowed = isinstance(reference, list)
+    array = reference if windowed else embeddings64(reference, "reference embeddings")
+    count = len(array)
+    if count - n < 2:
+        raise ValueError(f"floor: {count} reference clips cannot hold out {n}: use a larger reference")
+
+    def pick(index: np.ndarray) -> Any:
+        return [array[i] for i in index] if windowed else array[index]
+
     values = np.empty(repeats)
     for k in range(repeats):
-        order = np.random.default_rng([seed, k]).permutation(array.shape[0])
-        values[k] = distance(array[order[:n]], array[order[n:]])
+        order = np.random.default_rng([seed, k]).permutation(count)
+        values[k] = distance(pick(order[:n]), pick(order[n:]))
     low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
-    return Floor(float(values.mean()), float(low), float(high), n, array.shape[0] - n, repeats)
+    return Floor(float(values.mean()), float(low), float(high), n, count - n, repeats)

@@ -1,4 +1,4 @@
-"""The measures as ``torchmetrics.Metric``: an injected judge, states that add up over batches and processes.
+"""Streaming measures as ``torchmetrics.Metric``: an injected judge, sums that add up over batches and processes.
 
 Each ``update`` takes audio and asks the judge, or takes what the judge already said (``embeddings=``, ``scores=``), so
 that several measures share one pass. Judges are kept off the module tree: they move to no device and enter no state
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from fluxlight.metrics.arrays import Array
 from fluxlight.metrics.frechet import frechet_distance
-from fluxlight.metrics.kad import kad
 from fluxlight.metrics.reference import Reference
 
 
-class _Judged(Metric):
+class Judged(Metric):
     """A metric with a judge held beside the module tree."""
 
     full_state_update = False
@@ -43,7 +43,47 @@ class _Judged(Metric):
         return embeddings.detach().to(self.device, torch.float64)
 
 
-class FrechetAudioDistance(_Judged):
+class _Moments(Judged):
+    """Sums from which mean and covariance of any number of clips follow, in constant memory.
+
+    Args:
+        embedder: object with ``embed_audio(audio (B, N), sample_rate) -> (B, d)`` and ``identity``, or None.
+        origin: point ``(d,)`` the sums are taken from; near the mean they lose no digits.
+    """
+
+    origin: Tensor
+    total: Tensor
+    outer: Tensor
+    count: Tensor
+
+    def __init__(self, embedder: Any | None, origin: Any, **kwargs: Any) -> None:
+        super().__init__(embedder, **kwargs)
+        self.__dict__["origin"] = torch.as_tensor(origin, dtype=torch.float64)
+        d = self.origin.shape[0]
+        self.add_state("total", torch.zeros(d, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("outer", torch.zeros(d, d, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(
+        self, audio: Tensor | None = None, sample_rate: int | None = None, embeddings: Tensor | None = None
+    ) -> None:
+        """Add clips, audio ``(B, N)`` or embeddings ``(B, d)``."""
+        offset = self._embed(audio, sample_rate, embeddings)
+        offset = offset - self.origin.to(offset)
+        self.total += offset.sum(0)
+        self.outer += offset.T @ offset
+        self.count += offset.shape[0]
+
+    def _moments(self) -> tuple[Array, Array, int]:
+        n = int(self.count)
+        if n < 2:
+            raise ValueError(f"FAD: n = {n} clips, a covariance needs at least 2")
+        shift = self.total / n
+        cov = (self.outer - n * torch.outer(shift, shift)) / (n - 1)
+        return (shift + self.origin.to(shift)).cpu().numpy(), cov.cpu().numpy(), n
+
+
+class FrechetAudioDistance(_Moments):
     """FAD to a frozen reference, from sums alone: clips of any number in constant memory.
 
     Args:
@@ -55,77 +95,43 @@ class FrechetAudioDistance(_Judged):
     higher_is_better = False
 
     reference: Reference
-    total: Tensor
-    outer: Tensor
-    count: Tensor
 
     def __init__(self, reference: Reference, embedder: Any | None = None, **kwargs: Any) -> None:
-        super().__init__(embedder, **kwargs)
+        super().__init__(embedder, reference.mean, **kwargs)
         if embedder is not None:
             reference.check(embedder.identity)
         self.__dict__["reference"] = reference
-        d = reference.mean.shape[0]
-        # sums of offsets from the reference mean: small numbers, so n of any size loses no digits
-        self.add_state("total", torch.zeros(d, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("outer", torch.zeros(d, d, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(
-        self, audio: Tensor | None = None, sample_rate: int | None = None, embeddings: Tensor | None = None
-    ) -> None:
-        """Add clips, audio ``(B, N)`` or embeddings ``(B, d)``."""
-        offset = self._embed(audio, sample_rate, embeddings)
-        offset = offset - torch.from_numpy(self.reference.mean).to(offset)
-        self.total += offset.sum(0)
-        self.outer += offset.T @ offset
-        self.count += offset.shape[0]
 
     def compute(self) -> Tensor:
         """FAD, a float64 scalar."""
-        n = int(self.count)
-        if n < 2:
-            raise ValueError(f"FAD: n = {n} clips, a covariance needs at least 2")
-        shift = self.total / n
-        cov = (self.outer - n * torch.outer(shift, shift)) / (n - 1)
-        mean = shift.cpu().numpy() + self.reference.mean
-        value = frechet_distance(mean, cov.cpu().numpy(), self.reference.mean, self.reference.cov)
-        return torch.tensor(value, dtype=torch.float64)
+        mean, cov, _ = self._moments()
+        return torch.tensor(frechet_distance(mean, cov, self.reference.mean, self.reference.cov), dtype=torch.float64)
 
 
-class KernelAudioDistance(_Judged):
-    """KAD to a frozen reference that kept its embeddings; the clips' embeddings are kept too.
+class ReferenceMoments(_Moments):
+    """Statistics of a reference set of any size, over batches and processes; what it computes is the covariance.
+
+    It keeps no embeddings, so FAD can be measured against it, KAD and the real-vs-real floor cannot.
 
     Args:
-        reference: frozen reference with embeddings.
         embedder: as in FrechetAudioDistance.
+        dim: width of its embeddings.
     """
 
-    higher_is_better = False
-
-    reference: Reference
-    rows: list[Tensor]
-
-    def __init__(self, reference: Reference, embedder: Any | None = None, **kwargs: Any) -> None:
-        super().__init__(embedder, **kwargs)
-        if embedder is not None:
-            reference.check(embedder.identity)
-        reference.bandwidth()  # refuse a reference without embeddings now, not at the first compute
-        self.__dict__["reference"] = reference
-        self.add_state("rows", [], dist_reduce_fx="cat")
-
-    def update(
-        self, audio: Tensor | None = None, sample_rate: int | None = None, embeddings: Tensor | None = None
-    ) -> None:
-        """Add clips, audio ``(B, N)`` or embeddings ``(B, d)``."""
-        self.rows.append(self._embed(audio, sample_rate, embeddings))
+    def __init__(self, embedder: Any, dim: int, **kwargs: Any) -> None:
+        super().__init__(embedder, torch.zeros(dim), **kwargs)
 
     def compute(self) -> Tensor:
-        """KAD, a float64 scalar."""
-        rows = self.rows if isinstance(self.rows, Tensor) else torch.cat(self.rows) if self.rows else torch.zeros(0, 1)
-        return torch.tensor(kad(rows, self.reference.embeddings), dtype=torch.float64)
+        """Covariance ``(d, d)``, float64."""
+        return torch.from_numpy(self._moments()[1])
+
+    def reference(self, sample_rate: int, name: str = "reference", loudness: str = "delivered") -> Reference:
+        """The clips of this process as a frozen reference (inside ``sync_context``: those of all processes)."""
+        mean, cov, n = self._moments()
+        return Reference(name, mean, cov, n, self.judge.identity, sample_rate, loudness=loudness)
 
 
-class ClapScore(_Judged):
+class ClapScore(Judged):
     """Mean cosine between clips and their prompts.
 
     Args:
@@ -165,7 +171,7 @@ class ClapScore(_Judged):
         return self.total / self.count
 
 
-class RewardMean(_Judged):
+class RewardMean(Judged):
     """Mean reward of clips.
 
     Args:

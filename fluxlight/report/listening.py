@@ -16,7 +16,7 @@ from urllib.parse import quote
 from fluxlight.files import sha256, write_text
 from fluxlight.metrics.clips import Prompt, as_prompts, find_clips, read_clip
 from fluxlight.report.spectrogram import mel_picture, save_picture
-from fluxlight.report.table import MARK, label, number
+from fluxlight.report.table import MARK, arrow, label, number
 
 
 def _source(path: Path, page: Path, system: str, copy: bool) -> str:
@@ -73,7 +73,9 @@ def _summary(result: Mapping[str, Any] | None, metrics: Sequence[str]) -> str:
     table = next(iter(result["tables"].values()))
     optimised = result["frame"]["optimised"]
     distances = list(table["systems"][table["order"][0]].get("distances", {}))
-    head = [f"{label(d)} ↓" for d in distances] + [f"{label(m)}{MARK if m in optimised else ''} ↑" for m in metrics]
+    head = [f"{label(d)}{arrow(d)}" for d in distances] + [
+        f"{label(m)}{MARK if m in optimised else ''} ↑" for m in metrics
+    ]
     lines = []
     for name in table["order"]:
         entry = table["systems"][name]
@@ -83,7 +85,8 @@ def _summary(result: Mapping[str, Any] | None, metrics: Sequence[str]) -> str:
         lines.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
     floor = table.get("floor", {})
     if distances and "unavailable" not in floor:
-        cells = "".join(f"<td>{floor[d]['mean']:.3f}<small>real against real</small></td>" for d in distances)
+        means = [f"{floor[d]['mean']:.3f}<small>real against real</small>" if d in floor else "" for d in distances]
+        cells = "".join(f"<td>{mean}</td>" for mean in means)
         lines.append(f"<tr class=floor><th>floor</th>{cells}{'<td></td>' * len(metrics)}</tr>")
     note = f"{table['loudness']}. Mean and 95 % interval, n = {result['frame']['n']}."
     if optimised:

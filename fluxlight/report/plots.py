@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxlight.files import atomic_path
+from fluxlight.metrics.sets import LOWER_IS_BETTER
 from fluxlight.metrics.statistics import slope, t_interval
 from fluxlight.report.table import MARK, label
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 INK, SOFT, BLUE, GREY, RED = "#1f2430", "#8a90a0", "#2a6fbb", "#c9cdd6", "#b8442c"
 
 
-def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(columns: int, rows: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty figure of ``width`` x ``height`` inches and its axes, row by row."""
     # Figure without pyplot: no global state, no window system
     from matplotlib.figure import Figure
 
@@ -30,18 +32,21 @@ def _figure(columns: int, rows: int, width: float, height: float) -> tuple[Figur
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(SOFT)
         axis.tick_params(colors=INK, labelsize=9)
+        axis.locator_params(axis="x", nbins=6)
     return figure, axes
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG, the same bytes for the same figure."""
     with atomic_path(path) as temporary:
         # no software or date metadata: equal results give equal files
         figure.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
 
 
-def _title(metric: str, optimised: Sequence[str], lower: bool = False) -> str:
-    arrow = "lower is better" if lower else "higher is better"
-    return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{arrow}"
+def _title(metric: str, optimised: Sequence[str]) -> str:
+    better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    better = "no side is better: compare with real clips" if metric == "diversity" else better
+    return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{better}"
 
 
 def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -51,7 +56,7 @@ def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | o
     panels = [("distances", name) for name in distances] + [("scores", name) for name in table["metrics"]]
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = _figure(columns, rows, 3.4 * columns + 1.2, 0.36 * len(order) * rows + 1.3 * rows)
+    figure, axes = new_figure(columns, rows, 3.4 * columns + 1.2, 0.36 * len(order) * rows + 1.3 * rows)
     y = np.arange(len(order))
     for k, (axis, (kind, name)) in enumerate(zip(axes, panels, strict=False)):
         values = [systems[s][kind][name] for s in order]
@@ -65,7 +70,7 @@ def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | o
             axis.axvline(floor["mean"], color=SOFT, lw=1, ls="--")
             axis.annotate("real vs real", (floor["mean"], -0.75), fontsize=8, color=INK, ha="left", va="center",
                           xytext=(4, 0), textcoords="offset points")  # fmt: skip
-        axis.set_title(_title(name, optimised, kind == "distances"), fontsize=9, color=INK, loc="left")
+        axis.set_title(_title(name, optimised), fontsize=9, color=INK, loc="left")
         axis.set_yticks(y, order if k % columns == 0 else [""] * len(order))
         axis.set_ylim(len(order) - 0.4, -1.1)
         axis.grid(axis="x", color="#eceef2")
@@ -73,7 +78,7 @@ def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | o
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     figure.supxlabel(f"{table['loudness']}; bars: 95 % intervals", fontsize=8, color=SOFT)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_differences(table: Mapping[str, Any], optimised: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -83,7 +88,7 @@ def plot_differences(table: Mapping[str, Any], optimised: Sequence[str], path: s
     pairs = list(dict.fromkeys((c["system"], c["against"]) for c in comparisons))
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure, axes = _figure(columns, rows, 3.2 * columns + 2.2, 0.4 * len(pairs) * rows + 1.4 * rows)
+    figure, axes = new_figure(columns, rows, 3.2 * columns + 2.2, 0.4 * len(pairs) * rows + 1.4 * rows)
     for k, (axis, metric) in enumerate(zip(axes, metrics, strict=False)):
         axis.axvline(0, color=INK, lw=1)
         for y, pair in enumerate(pairs):
@@ -92,7 +97,7 @@ def plot_differences(table: Mapping[str, Any], optimised: Sequence[str], path: s
             colour = SOFT if metric in optimised else BLUE
             axis.plot([c["low"], c["high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
             axis.plot(c["difference"], y, "o", color=colour, markersize=6, mfc=colour if seen else "white")
-        axis.set_title(_title(metric, optimised, metric in ("fad", "kad")), fontsize=9, color=INK, loc="left")
+        axis.set_title(_title(metric, optimised), fontsize=9, color=INK, loc="left")
         names = [f"{system} - {other}" for system, other in pairs]
         axis.set_yticks(range(len(pairs)), names if k % columns == 0 else [""] * len(pairs))
         axis.set_ylim(len(pairs) - 0.4, -0.6)
@@ -103,7 +108,7 @@ def plot_differences(table: Mapping[str, Any], optimised: Sequence[str], path: s
     figure.supxlabel(
         f"difference with 95 % interval; filled: Holm p < 0.05; {table['loudness']}", fontsize=8, color=SOFT
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_score_sweep(
@@ -122,7 +127,7 @@ def plot_score_sweep(
     s, table = np.asarray(settings, dtype=np.float64), np.asarray(values, dtype=np.float64)
     inside = np.ones(s.size, bool) if central is None else (s >= central[0] - 1e-9) & (s <= central[1] + 1e-9)
     means = [t_interval(row) for row in table]
-    figure, (axis,) = _figure(1, 1, 5.6, 3.6)
+    figure, (axis,) = new_figure(1, 1, 5.6, 3.6)
     if central is not None:
         axis.axvspan(*central, color=GREY, alpha=0.4, lw=0, label="central 98 % of the training scores")
         axis.legend(fontsize=8, frameon=False, loc="upper left")
@@ -137,7 +142,7 @@ def plot_score_sweep(
     axis.set_ylabel(label(measure), fontsize=9)
     axis.grid(color="#eceef2")
     axis.set_axisbelow(True)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_result(result: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Spectrogram: a clip as a small mel picture for the listening page."""
+"""Spectrogram: a clip as a small mel picture for the listening page and the loggers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ def mel_picture(audio: np.ndarray, sample_rate: int, width: int = WIDTH, bands: 
     return np.flipud(np.clip((decibel - top + RANGE_DB) / RANGE_DB, 0, 1))
 
 
+def coloured(picture: np.ndarray) -> np.ndarray:
+    """A picture ``(bands, width)`` in [0, 1] as colours ``(bands, width, 3)`` uint8."""
+    from matplotlib import colormaps
+
+    return (colormaps["magma"](picture)[..., :3] * 255).astype(np.uint8)
+
+
 def save_picture(picture: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Write a picture ``(bands, width)`` in [0, 1] as a colour JPEG of a few kilobytes."""
-    from matplotlib import colormaps
     from PIL import Image
 
-    colours = (colormaps["magma"](picture)[..., :3] * 255).astype(np.uint8)
     with atomic_path(path) as temporary:
-        Image.fromarray(colours).save(temporary, format="JPEG", quality=80)
+        Image.fromarray(coloured(picture)).save(temporary, format="JPEG", quality=80)

@@ -25,10 +25,17 @@ PUBLISHED_EFFECTS = (
 
 def label(name: str) -> str:
     """Heading of a measure: ``clap_b`` is "CLAP-B", ``reward_a`` is "reward A"."""
+    if name == "fad_windows":
+        return "FAD 10s/1s"
     head, _, tail = name.partition("_")
-    if head.lower() in ("clap", "fad", "kad"):
+    if head.lower() in ("clap", "fad", "kad", "mad"):
         return head.upper() + (f"-{tail.upper()}" if tail else "")
     return f"{head} {tail.upper() if len(tail) == 1 else tail}".strip()
+
+
+def arrow(distance: str) -> str:
+    """Which way a measure of a whole row is better, as it stands in a heading; diversity has no better side."""
+    return "" if distance == "diversity" else " ↓"
 
 
 def number(value: float, signed: bool = False, digits: int = 3) -> str:
@@ -44,8 +51,17 @@ def probability(p: float) -> str:
 
 def with_interval(value: float, low: float, high: float, signed: bool = False) -> str:
     """A value and its interval in brackets, with more digits where the interval is narrow."""
-    digits = 3 if high - low >= 0.5 else 4
-    return f"{number(value, signed, digits)} [{number(low, signed, digits)}, {number(high, signed, digits)}]"
+    return f"{number(value, signed, _digits(low, high))} {between(low, high, signed)}"
+
+
+def between(low: float, high: float, signed: bool = True) -> str:
+    """An interval in brackets."""
+    digits = _digits(low, high)
+    return f"[{number(low, signed, digits)}, {number(high, signed, digits)}]"
+
+
+def _digits(low: float, high: float) -> int:
+    return 3 if high - low >= 0.5 else 4
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 1) -> str:
@@ -61,7 +77,10 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     distances = list(next(iter(systems.values())).get("distances", {}))
     marked = [label(m) + (f" {MARK}" if m in optimised else "") + " ↑" for m in table["metrics"]]
     owns = "own_vs_shuffled" in next(iter(systems.values()))
-    head = ["row", *(f"{label(d)} ↓" for d in distances), *marked, *(["own - shuffled prompt"] if owns else [])]
+    head = ["row", *(f"{label(d)}{arrow(d)}" for d in distances), *marked]
+    head += ["own - shuffled prompt"] if owns else []
+    within = any("diversity_per_prompt" in entry for entry in systems.values())
+    head += ["diversity within a prompt"] if within else []
     rows = []
     for name in table["order"]:
         entry = systems[name]
@@ -73,10 +92,14 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
             own = entry["own_vs_shuffled"]
             interval = with_interval(own["difference"], own["low"], own["high"], True)
             cells.append(f"{interval}, p {probability(own['p_t'])}")
+        if within:
+            known = "diversity_per_prompt" in entry
+            cells.append(f"{number(entry['diversity_per_prompt'])} ({entry['seeds']} seeds)" if known else "")
         rows.append([name, *cells])
     floor = table.get("floor", {})
     if distances and "unavailable" not in floor:
-        cells = [with_interval(floor[d]["mean"], floor[d]["low"], floor[d]["high"]) for d in distances]
+        cells = [with_interval(floor[d]["mean"], floor[d]["low"], floor[d]["high"]) if d in floor else ""
+                 for d in distances]  # fmt: skip
         rows.append(["*real against real (floor)*", *cells, *[""] * (len(head) - 1 - len(distances))])
     return grid(head, rows)
 
@@ -88,6 +111,7 @@ def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str
         "against",
         "measure",
         "difference [95 %]",
+        "bootstrap [95 %]",
         "t",
         "p",
         "p Holm",
@@ -103,6 +127,7 @@ def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str
         rows.append([
             c["system"], c["against"], name,
             with_interval(c["difference"], c["low"], c["high"], True),
+            between(c["bootstrap_low"], c["bootstrap_high"]) if scored else "",
             f"{c['t']:.1f}" if scored else "", probability(c["p"]), probability(c["p_holm"]),
             probability(c["p_wilcoxon"]) if scored else "",
             f"{c['wins']}/{c['n']}" if scored else "", f"{c['effect']:+.2f}" if scored else "",
@@ -120,6 +145,20 @@ def _notes(table: Mapping[str, Any], optimised: Sequence[str]) -> list[str]:
             f"{r['sample_rate']} Hz, windows: {'one embedding per clip' if r['windows'] == 'clip' else r['windows']}; "
             f"interval of one value: jackknife, of a difference: joint bootstrap of prompts; test: swap permutation."
         )
+        if "reference_windows" in table:
+            w = table["reference_windows"]
+            notes.append(
+                f"- {label('fad_windows')}: fadtk's definition, {w['n']} windows of {w['clips']} reference clips "
+                f"({w['identity']}); on another scale than FAD."
+            )
+        distances = next(iter(table["systems"].values()))["distances"]
+        if "mad" in distances:
+            notes.append(
+                "- MAD: -ln MAUVE over k-means cells. Its jackknife interval holds the cells fixed; two rows that are "
+                "compared share cells, so their difference is not that of the two values."
+            )
+        if "diversity" in distances:
+            notes.append("- diversity: mean pairwise cosine distance of a row's clips; read it against real clips.")
         floor = table["floor"]
         if "unavailable" in floor:
             notes.append(f"- Real-vs-real floor: not available, {floor['unavailable']}.")
@@ -129,6 +168,13 @@ def _notes(table: Mapping[str, Any], optimised: Sequence[str]) -> list[str]:
                 f"- Floor: {f['n']} reference clips held out against the other {f['rest']}, {f['repeats']} times. "
                 f"FAD at n = {f['n']} is mostly bias: read it as a distance above the floor. KAD is unbiased."
             )
+    tests = len(table["comparisons"])
+    least = max((1 / (c["resamples"] + 1) for c in table["comparisons"] if "resamples" in c), default=0.0)
+    if tests * least >= 0.05:
+        notes.append(
+            f"- {round(1 / least) - 1} permutations cannot bring any measure of whole rows below Holm p 0.05 in a "
+            f"table of {tests} tests: at least {20 * tests} are needed (--resamples)."
+        )
     if marked := [label(m) for m in table["metrics"] if m in optimised]:
         notes.append(
             f"- {MARK} {', '.join(marked)}: used to train or select, so a rise there proves nothing by itself."

