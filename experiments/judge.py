@@ -1,0 +1,188 @@
+"""Judge: the cells of an experiment to its table, its analysis and ``result.json``, once for the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from callbacks.run_facts import environment
+from experiments.analysis import seed_study, slopes
+from experiments.experiment import Cell, Experiment
+from experiments.plan import Place
+from experiments.source import Source
+from experiments.work import Outcome
+from fluxlight.files import hash_of, read_json, write_json, write_jsonl
+from fluxlight.metrics.clips import Prompt, find_clips, read_prompts, rendering_of
+from fluxlight.mining.candidates import ROWS, read_candidates
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How cells are judged.
+
+    Attributes:
+        source: the chain.
+        out: folder of the experiments; each gets a folder of its own in it.
+        clips: only the first so many prompts; None: all.
+        resamples: of the bootstrap and permutations of set distances.
+        jobs: processes.
+        judges: "embedded" or "published", see ``fluxlight.metrics.judge_sets``.
+        report: takes a line.
+    """
+
+    source: Source
+    out: Path
+    clips: int | None = None
+    resamples: int = 1000
+    jobs: int = 1
+    judges: str = "embedded"
+    report: Callable[[str], None] = print
+
+    def prompts(self) -> list[Prompt]:
+        """The prompts all cells were rendered for."""
+        return read_prompts(self.source.place["slice"])[: self.clips]
+
+    def clips_of(self, folder: Path, prompts: Sequence[Prompt]) -> Path:
+        """A rendered folder, or a view of it where it holds clips of further prompts (a row of the chain)."""
+        rows, wanted = read_candidates(folder), {p.id for p in prompts}
+        if {row.id for row in rows} <= wanted:
+            return folder
+        view = self.out / "views" / hash_of([str(folder), sorted(wanted)])
+        kept = [asdict(row) for row in rows if row.id in wanted]
+        absolute = [{**row, "audio": str((folder / row["audio"]).resolve())} for row in kept]
+        write_jsonl(view / ROWS, absolute)
+        return view
+
+    def references(self, loudness: Sequence[str]) -> list[Any]:
+        """The chain's reference, and one of delivered clips where a table asks for it."""
+        from experiments import reference
+        from fluxlight.metrics.reference import Reference
+
+        locked = Reference.load(self.source.place["reference"])
+        if loudness == ["locked"]:
+            return [locked]
+        path = self.out / "reference_delivered.safetensors"
+        if not path.is_file():
+            self.report("judging the reference clips as they were delivered")
+            words = ["--clips", str(locked.n), "--jobs", str(self.jobs), "--loudness", "delivered"]
+            reference.main([*words, "--out", str(path)])
+        return [locked, Reference.load(path)]
+
+    def __call__(
+        self, experiment: Experiment, places: Mapping[str, Place], outcomes: Mapping[str, Outcome]
+    ) -> dict[str, Any]:
+        """Judge what is there of an experiment and write ``<out>/<name>``: table.json, scores.json, result.json."""
+        from fluxlight.metrics.evaluate import evaluate
+        from fluxlight.metrics.judge_sets import load_judges
+
+        folder = self.out / experiment.name
+        cells = {cell.name: self._fate(places.get(cell.name), outcomes) for cell in experiment.cells}
+        good = [cell for cell in experiment.cells if cells[cell.name]["state"] == "done"]
+        made = {cell.name: places[cell.name].hash for cell in good}
+        key = hash_of(
+            [
+                made,
+                self.clips,
+                self.resamples,
+                self.judges,
+                experiment.loudness,
+                _pairs(experiment, good),
+                experiment.analysis,
+            ]
+        )
+        result: dict[str, Any] = {
+            "experiment": experiment.name, "title": experiment.title, "question": experiment.question,
+            "analysis": experiment.analysis, "loudness": experiment.loudness, "clips": self.clips, "key": key,
+            "command": f"python -m experiments.run {experiment.name} --from {self.source.path.name} --out DIR",
+            "source": self.source.facts(), "cells": cells,
+            "groups": _groups(experiment.cells), "against": {c.name: c.against for c in experiment.cells if c.against},
+            "deltas": {cell.name: cell.delta for cell in experiment.cells},
+            "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 1),
+        }  # fmt: skip
+        before = _known(folder / RESULT)
+        if before.get("key") == key and before.get("cells") == cells and (folder / "table.json").is_file():
+            return before
+        if len(good) >= 2:
+            prompts, judges = self.prompts(), load_judges(self.judges)
+            systems = {c.name: self.clips_of(_slice(places[c.name]), prompts) for c in good}
+            for name, clips in systems.items():
+                find_clips(clips, [p.id for p in prompts], name)
+            self.report(f"judging {experiment.name}: {len(good)} cells x {len(prompts)} clips")
+            evaluate(
+                systems, prompts, self.references(experiment.loudness), judges.claps, judges.rewards, judges.optimised,
+                folder, _pairs(experiment, good), experiment.loudness, self.resamples, jobs=self.jobs, plots=False,
+                info={name: rendering_of(clips) for name, clips in systems.items()}, extra=("diversity",),
+            )  # fmt: skip
+            result["audio"] = {name: _first(clips, prompts[0].id, folder) for name, clips in systems.items()}
+            result["first_prompt"] = asdict(prompts[0])
+            result |= _analysed(experiment, folder, good)
+        result |= {"date": datetime.now(UTC).date().isoformat(), "environment": environment()}
+        write_json(folder / RESULT, result)
+        return result
+
+    def _fate(self, place: Place | None, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        if place is None:
+            return {"state": "not planned", "why": "the chain has no such step"}
+        if not place.work:
+            return {"state": "done", "chain": place.folder.name, "seconds": 0.0}
+        outcome = outcomes.get(place.work, Outcome("missing", why="it was not run"))
+        said = {"state": outcome.state, "work": place.work, "seconds": outcome.seconds}
+        return said | ({"why": outcome.why} if outcome.why else {})
+
+
+def _slice(place: Place) -> Path:
+    return place.folder / "slice"
+
+
+def _pairs(experiment: Experiment, cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    there = {cell.name for cell in cells}
+    pairs = [(cell.name, cell.against) for cell in cells if cell.against]
+    return [pair for pair in dict.fromkeys([*pairs, *experiment.pairs]) if set(pair) <= there]
+
+
+def _groups(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell.name)
+    return groups
+
+
+def _first(clips: Path, id: str, folder: Path) -> str:
+    """The clip of the first prompt as a small file beside the result: what the page plays."""
+    import re
+
+    import soundfile
+
+    from fluxlight.files import atomic_path
+
+    path = find_clips(clips, [row.id for row in read_candidates(clips)])
+    source = next(p for p, row in zip(path, read_candidates(clips), strict=True) if row.id == id)
+    audio, rate = soundfile.read(source)
+    name = re.sub(r"[^\w.-]+", "-", f"{clips.parent.name}-{id}") + ".mp3"
+    with atomic_path(folder / "audio" / name) as temporary:
+        soundfile.write(temporary, audio, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.6)
+    return f"audio/{name}"
+
+
+def _analysed(experiment: Experiment, folder: Path, good: Sequence[Cell]) -> dict[str, Any]:
+    """What the experiment asks for beyond the table."""
+    if experiment.analysis not in ("", "matrix", "rows", "slope", "components"):
+        raise ValueError(f"experiment {experiment.name}: analysis {experiment.analysis!r} is none of slope, components")
+    if experiment.analysis in ("", "matrix", "rows"):
+        return {}
+    table = next(iter(read_json(folder / "table.json")["tables"].values()))
+    scores, groups = read_json(folder / "scores.json"), _groups(good)
+    made = slopes if experiment.analysis == "slope" else seed_study
+    return {experiment.analysis: made(table, scores, groups)}
+
+
+def _known(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path))
+    except (FileNotFoundError, ValueError):
+        return {}

@@ -1,0 +1,118 @@
+"""Sweep table: trials of a sweep, judged together; one row a setting, intervals over training seeds and prompts.
+
+``python -m experiments.sweep_table experiments/sweeps/heads.yaml --from runs/laptop --out runs/experiments``
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.analysis import hierarchical, per_clip, sd_interval
+from experiments.experiment import Cell, Experiment
+from experiments.judge import RESULT, Judged
+from experiments.page import write_report
+from experiments.plan import Place
+from experiments.source import Source
+from experiments.trials import Trial, Trials
+from experiments.work import Outcome
+from fluxlight.bundle import bundle_hash, read_recipe
+from fluxlight.files import hash_of, read_json, write_json
+
+SEED = "seed_everything"
+
+
+def setting_of(trial: Trial, varied: Sequence[str], folder: Path) -> str:
+    """What a trial is called without its seed: its head, or its varied settings."""
+    if "config" in varied:
+        head = read_recipe(folder / "bundle")["head"]
+        return "no head" if head is None else str(head["class_path"]).rsplit(".", 1)[-1]
+    values = {key: trial.parameters[key] for key in varied if key != SEED}
+    return ", ".join(
+        f"{k.rsplit('.', 1)[-1]} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
+    )
+
+
+def rows_of(systems: dict[str, Any], scores: dict[str, Any], groups: dict[str, list[str]], metrics: Sequence[str],
+            first: str) -> dict[str, Any]:  # fmt: skip
+    """One row a setting: every measure with its interval, and its difference from the first setting.
+
+    Per-clip measures: hierarchical bootstrap, training seeds drawn, then prompts; in a difference the same seeds and
+    prompts are drawn for both. Set distances: mean over seeds, with the spread of the seeds.
+    """
+    found: dict[str, Any] = {}
+    for name, cells in groups.items():
+        values = {m: hierarchical(per_clip(scores, cells, m)) for m in metrics}
+        same = name != first and len(cells) == len(groups[first])
+        change = {
+            m: hierarchical(per_clip(scores, cells, m), per_clip(scores, groups[first], m)) for m in metrics if same
+        }
+        distances = {}
+        for d in systems[cells[0]].get("distances", {}):
+            each = [systems[cell]["distances"][d]["value"] for cell in cells]
+            distances[d] = {"mean": sum(each) / len(each), **(sd_interval(each) if len(each) > 1 else {"k": 1})}
+        found[name] = {"cells": cells, "scores": values, "differences": change, "distances": distances}
+    return found
+
+
+def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None] = print) -> str:
+    """Judge the finished trials of a sweep and write ``<out>/<name>``; returns a line for the reader."""
+    config, done = trials.config, [trial for trial in trials.all if trial.state == "finished"]
+    varied = [key for key, value in config["parameters"].items() if set(value) != {"value"}]
+    names: dict[str, str] = {}
+    for trial in done:
+        setting = setting_of(trial, varied, trials.folder / trial.id)
+        names[trial.id] = f"{setting}, seed {trial.parameters[SEED]}" if SEED in varied else setting
+    if len(set(names.values())) < 2:
+        return f"{config['name']}: {len(names)} trials ended well, a table needs two"
+    cells, places, outcomes = [], {}, {}
+    for trial in trials.all:
+        folder, name = trials.folder / trial.id, names.get(trial.id, f"{trial.id} ({trial.said})")
+        group = name.rpartition(", seed ")[0] if SEED in varied and trial in done else name
+        cells.append(Cell(name, group, {}, "", trial.parameters, ""))
+        made = bundle_hash(folder / "bundle") if trial in done else ""
+        places[name] = Place(folder, hash_of([made, trial.parameters]), trial.id, "row1")
+        state = "done" if trial in done else trial.state
+        outcomes[trial.id] = Outcome(state, trial.seconds, trial.why)
+    clips = min((int(t.parameters.get("data.slice_clips") or 0) for t in done), default=0) or None
+    title = f"Sweep {config['name']}: {' x '.join(varied)}"
+    question = f"Which setting does best on {config['metric']['name']}, and by more than seeds and prompts explain?"
+    judged = Judged(source, out, clips, report=say)
+    experiment = Experiment(config["name"], title, question, cells, analysis="rows")
+    result = judged(experiment, places, outcomes)
+    table = next(iter(read_json(out / config["name"] / "table.json")["tables"].values()))
+    good = [cell for cell in cells if result["cells"][cell.name]["state"] == "done"]
+    groups: dict[str, list[str]] = {}
+    for cell in good:
+        groups.setdefault(cell.group, []).append(cell.name)
+    scores = read_json(out / config["name"] / "scores.json")
+    first = next(iter(groups))
+    rows = rows_of(table["systems"], scores, groups, table["metrics"], first)
+    command = (
+        f"python -m experiments.sweep experiments/sweeps/{config['name']}.yaml --from {source.path.name} --out DIR"
+    )
+    write_json(out / config["name"] / RESULT, {**result, "rows": rows, "first": first, "command": command})
+    write_report(out)
+    return f"{config['name']}: {len(good)} trials in {len(groups)} rows -> {out / 'README.md'}"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Judge again what is there of a sweep."""
+    from experiments.sweep import read_sweep
+
+    parser = argparse.ArgumentParser(prog="experiments.sweep_table", description=__doc__.split("\n")[0])
+    parser.add_argument("sweep", type=Path, help="sweep YAML")
+    parser.add_argument("--from", dest="source", type=Path, required=True, help="run folder of the chain")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the experiments")
+    given = parser.parse_args(args)
+    config, source = read_sweep(given.sweep), Source(given.source.resolve())
+    trials = Trials(given.out.resolve() / "sweeps" / config["name"], source.path, config, hash_of(config)[:8])
+    trials.load()
+    print(collect(trials, source, given.out.resolve()))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""Trial: one run of a sweep, as ``wandb agent`` and the local runner start it: a stage with other settings.
+
+``python -m experiments.trial --like=row1 --config=configs/heads/input_add.yaml --seed_everything=43``
+
+FLUXLIGHT_CHAIN names the chain's run folder, FLUXLIGHT_SWEEP the folder of trials (runs/sweep), WANDB_RUN_ID the trial.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from experiments import source as chains
+from experiments.decomposition import ROOT
+from experiments.source import Source
+from fluxlight.files import hash_of, write_text
+
+
+def split(args: Sequence[str]) -> tuple[str, list[str]]:
+    """The chain's step, and the other words with the shipped configs found from anywhere."""
+    like, rest = "row1", []
+    for word in args:
+        key, sign, value = word.partition("=")
+        if key == "--like" and sign:
+            like = value
+        elif key == "--config" and not Path(value).is_file() and (ROOT / value).is_file():
+            rest.append(f"{key}={ROOT / value}")
+        else:
+            rest.append(word)
+    return like, rest
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Train, render and measure; the run folder is ``<FLUXLIGHT_SWEEP>/<WANDB_RUN_ID>``."""
+    from fluxlight.cli import main as fluxlight
+
+    chain = os.environ.get("FLUXLIGHT_CHAIN")
+    if not chain:
+        print("trial: FLUXLIGHT_CHAIN is not set: give the run folder of a finished chain", file=sys.stderr)
+        return 2
+    like, rest = split(list(sys.argv[1:] if args is None else args))
+    id = os.environ.get("WANDB_RUN_ID") or hash_of([like, rest])[:8]
+    folder = (Path(os.environ.get("FLUXLIGHT_SWEEP") or "runs/sweep") / id).resolve()
+    config = Source(Path(chain).resolve()).config(like)
+    # the recipes tie the three seeds together, and a flag must find them tied
+    chains.seed(config, "${seed_everything}")
+    config["seed_everything"] = int(Source(Path(chain).resolve()).option(like, "seed_everything"))
+    chains.move(config, str(folder))
+    write_text(folder / "trial.yaml", yaml.safe_dump({**config, "ckpt_path": "last"}, sort_keys=False))
+    logger = ROOT / "configs" / "loggers" / "wandb.yaml"
+    return fluxlight(["fit", "--config", str(folder / "trial.yaml"), "--config", str(logger), *rest])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
