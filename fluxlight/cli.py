@@ -18,7 +18,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "score": ("fluxlight.mining.score", "score candidates: reward and CLAP"),
     "select": ("fluxlight.mining.select", "choose experts or preference pairs among scored candidates"),
     "evaluate": ("fluxlight.metrics.evaluate_cli", "measure systems on the slice and write the table"),
+    "export": ("fluxlight.export.cli", "turn a bundle into a model folder with a card, ready for the hub"),
+    "generate": ("fluxlight.generate.cli", "make audio from prompts with a model folder or a bundle"),
+    "postprocess": ("fluxlight.postprocess.cli", "clean and level a folder of clips: Demucs and loudness"),
+    "submit": ("fluxlight.submit_cli", "make the challenge's zip, or check one"),
+    "ladders": ("fluxlight.ladders.cli", "damage real audio by known steps and see what every measure says"),
+    "error-rates": ("fluxlight.ladders.alarms_cli", "how often a table raises a false alarm or sees a known damage"),
     "rank": ("fluxlight.metrics.rank_cli", "rank systems by the challenge rule: points for every system beaten"),
+    "weights": ("fluxlight.weights.cli", "list the published files a config needs, or fetch one"),
+    "params": ("fluxlight.params_cli", "count a stage's parameters against the 500 M of the track"),
 }
 
 
@@ -32,7 +40,8 @@ def usage() -> str:
         f"{verbs}\n\n"
         "first result:  python -m experiments.chain\n"
         "one stage:     fluxlight fit --config configs/stages/score_cond_sft.yaml\n"
-        "settings:      FLUXLIGHT_CACHE=folder of the corpus  FLUXLIGHT_THREADS=n  FLUXLIGHT_DEBUG=1 (tracebacks)"
+        "settings:      FLUXLIGHT_CACHE=folder of the corpus  FLUXLIGHT_WEIGHTS=folder of published files\n"
+        "               FLUXLIGHT_THREADS=n  FLUXLIGHT_DEBUG=1 (tracebacks)"
     )
 
 

@@ -82,6 +82,43 @@ def test_every_stage_parses_with_every_overlay(name: str) -> None:
         assert isinstance(config["seed_everything"], int)
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_parses_in_the_published_world(name: str) -> None:
+    verb = "validate" if name == "cross_load" else "fit"
+    config = printed(verb, *stage(name, "scales/full", "worlds/published"))
+    callbacks = {c["class_path"].rpartition(".")[2]: c["init_args"] for c in config["trainer"]["callbacks"]}
+    assert [*callbacks] == ["RenderSlice", "FADCallback", "CLAPCallback", "RewardCallback", "CandidateWriter",
+                            "BundleWriter", "LastCheckpoint", "UpdatesBar"]  # fmt: skip
+    parts = yaml.safe_dump(config["trainer"]["callbacks"])
+    assert "MMAudioCodec" in parts and "LaionClap" in parts and "TuneJuryReward" in parts
+    assert not re.search(r"Embedded|ClapA|ClapB|RewardA|RewardB", parts)
+    cleaning = [
+        (step["class_path"].rpartition(".")[2], step["init_args"]) for step in callbacks["RenderSlice"]["postprocess"]
+    ]
+    assert [name for name, _ in cleaning] == ["Separate", "Loudness"]
+    assert cleaning[0][1]["passes"] == 3 and not cleaning[0][1]["optional"] and cleaning[1][1]["target"] == -16.5
+    # what the world says of sizes is what the published scale says
+    assert (
+        config["model"]["init_args"]["backbone"]
+        == (printed(verb, *stage(name, "scales/full"))["model"]["init_args"]["backbone"])
+    )
+
+
+@pytest.mark.parametrize("verb", ["encode", "score"])
+def test_the_verbs_parse_their_published_yaml(verb: str) -> None:
+    more = {"encode": ("train", "slice"), "score": ("score",)}[verb]
+    needed = {"encode": ["--out", "x"], "score": ["--candidates", "x"]}[verb]
+    for name in more:
+        out = io.StringIO()
+        with redirect_stdout(out):
+            main([verb, "--config", str(CONFIGS / "worlds" / f"published_{name}.yaml"), *needed, "--print_config"],
+                 standalone=False)  # fmt: skip
+        config = yaml.safe_load(out.getvalue())
+        assert config["clap"]["class_path"].endswith("LaionClap") and config["device"] == "auto"
+        speech = config["clap"]["init_args"]["checkpoint"].startswith("music_speech")
+        assert speech == (verb == "encode"), "FluxAudio is conditioned by one CLAP and judged by another"
+
+
 def test_the_stage_configs_alone_are_tiny() -> None:
     for name in STAGES:
         alone, tiny = (printed("fit", *stage(name, *extra)) for extra in ((), ("scales/tiny",)))
@@ -125,6 +162,7 @@ def test_every_key_of_a_recipe_is_explained() -> None:
         sorted(CONFIGS.glob("s*/*.yaml"))
         + sorted(CONFIGS.glob("heads/*.yaml"))
         + sorted(CONFIGS.glob("loggers/*.yaml"))
+        + sorted(CONFIGS.glob("worlds/*.yaml"))
     ):
         explained: list[tuple[int, bool]] = []
         comment = False

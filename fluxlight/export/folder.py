@@ -1,0 +1,129 @@
+"""Export: a bundle -> a model folder: model.yaml, weights.safetensors, config.json and a model card.
+
+The folder is a bundle, so stages start from it as from any other; ``info.pipeline`` of its model.yaml says what it
+needs to make audio, so `fluxlight generate` runs it. The layout is what the Hugging Face hub expects of a repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fluxlight.bundle import RECIPE, WEIGHTS, Which, bundle_hash, load_bundle, read_recipe, save_bundle
+from fluxlight.codec import Codec
+from fluxlight.encoders import TextAudioModel, TextEncoder
+from fluxlight.export.card import Card
+from fluxlight.export.facts import read_measured, read_training
+from fluxlight.files import write_json, write_text
+from fluxlight.generate.pipeline import Pipeline, check_origin, find_bundle, read_pipeline
+
+
+def export(
+    bundle: str | Path,
+    out: str | Path,
+    name: str | None = None,
+    weights: Which = "raw",
+    pipeline: str | Path | None = None,
+    table: str | Path | None = None,
+    row: str | None = None,
+    data: str | None = None,
+    licence: str | None = None,
+    trust: Sequence[str] = (),
+) -> Path:
+    """Write a model folder.
+
+    Args:
+        bundle: a bundle, a run folder with one, or a model folder.
+        out: the folder; new, empty, or an earlier export.
+        name: of the model in its card; the folder's by default.
+        weights: raw or averaged ones.
+        pipeline: YAML with any of codec, text, clap, reward, postprocess, sampler, prefix, suffix, where the defaults
+            do not fit; classes by class_path.
+        table: table.json of ``fluxlight evaluate``, for the card's metrics.
+        row: the model's row of the table, where its weights do not tell.
+        data: what the model was trained on, in place of what its run says.
+        licence: identifier of the weights' licence on the hub, in place of the one that follows from the parts.
+        trust: packages beside fluxlight whose classes the bundle may name.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FileNotFoundError: no bundle, no table, or a part whose identity nobody wrote down and whose weights are absent.
+        ValueError: ``out`` holds something else; the table has no row of these weights; a setting names a file.
+    """
+    source, out = find_bundle(bundle), Path(out)
+    _check_out(out, source)
+    recipe = read_recipe(source)
+    check_origin(recipe, trust)
+    parts = _checked(_pipeline(source, pipeline), trust)
+    checkpoint = bundle_hash(source, weights)
+    measured = None if table is None else read_measured(table, checkpoint, row)
+    model = load_bundle(source, weights)
+    if model.head is None:
+        parts = replace(parts, sampler=replace(parts.sampler, score=None))
+    info = {key: value for key, value in (recipe.get("info") or {}).items() if key != "pipeline"}
+    card = Card(
+        name=name or out.resolve().name,
+        recipe=recipe,
+        info=info,
+        weights=weights,
+        checkpoint=checkpoint,
+        parameters=sum(p.numel() for p in model.parameters()),
+        pipeline=parts,
+        training=read_training(source),
+        measured=measured,
+        data=data,
+        licence=licence,
+    )
+    # the card first, model.yaml last: a folder that can be loaded is a whole one
+    write_text(out / "README.md", card.text())
+    write_json(out / "config.json", {
+        "library_name": "fluxlight", "model_type": "fluxlight", "format": 1, "model_file": RECIPE,
+        "weights_file": WEIGHTS["raw"], "checkpoint": checkpoint,
+    })  # fmt: skip
+    save_bundle(out, model, {**info, "pipeline": parts.plain(), "weights": weights})
+    if (made := bundle_hash(out)) != checkpoint:
+        raise ValueError(f"{out} holds weights {made}, {source} has {checkpoint}: the disk changed them, export again")
+    return out
+
+
+def _check_out(out: Path, source: Path) -> None:
+    if out.resolve() == source.resolve():
+        raise ValueError(f"--out {out} is the bundle itself: choose another folder")
+    if out.is_file():
+        raise ValueError(f"--out {out} is a file: choose a folder")
+    own = {RECIPE, "README.md", "config.json", *WEIGHTS.values()}
+    if out.is_dir() and (other := sorted(p.name for p in out.iterdir() if p.name not in own and p.name[0] != ".")):
+        raise ValueError(f"--out {out} holds {other[0]}, which is no part of a model folder: choose another folder")
+
+
+def _pipeline(source: Path, path: str | Path | None) -> Pipeline:
+    """The bundle's pipeline with what a YAML says otherwise."""
+    if path is None:
+        return read_pipeline(source)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--pipeline {path} does not exist: give a YAML with codec, text, clap, ...")
+    try:
+        given: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"--pipeline {path} is not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"--pipeline {path} is no list of settings: give codec, text, clap, ... by name")
+    return read_pipeline(source, given)
+
+
+def _checked(pipeline: Pipeline, trust: Sequence[str]) -> Pipeline:
+    """The pipeline, its classes found, with an identity for all a model depends on: recorded, or of the part here."""
+    for part, base, within in pipeline.parts:
+        part.find(base, trust, within)
+    found: dict[str, Any] = {}
+    for name, base in (("codec", Codec), ("text", TextEncoder), ("clap", TextAudioModel)):
+        part = getattr(pipeline, name)
+        if not part.identity:
+            found[name] = replace(part, identity=part.make(base, trust).identity)
+    return replace(pipeline, **found)

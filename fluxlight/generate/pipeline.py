@@ -1,0 +1,230 @@
+"""Pipeline: what a model needs beside its weights to make audio, as written into a model folder or found for a bundle.
+
+A model folder is a bundle whose model.yaml has ``info.pipeline``. A bare bundle has none: its parts follow from the
+sizes of its texts, which differ between the embedded and the published world, and its sampler from what its run
+rendered.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fluxlight.bundle import RECIPE, read_recipe
+from fluxlight.codec import Codec
+from fluxlight.encoders import TextAudioModel, TextEncoder
+from fluxlight.generate.parts import Part, refuse_strangers
+from fluxlight.mining.candidates import read_candidates
+from fluxlight.rewards import Reward
+from fluxlight.sample import Sampler
+
+
+class Notice(UserWarning):
+    """Something a user should read once; the command line prints it as one line."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Parts and settings between a prompt and its clip.
+
+    Attributes:
+        codec: latents -> audio.
+        text: text -> tokens.
+        clap: text -> global embedding.
+        reward: the reward that drives: the default of best-of-N.
+        postprocess: what is done to a decoded clip, in order.
+        sampler: settings of sampling.
+        prefix, suffix: put around every prompt that is not empty.
+    """
+
+    codec: Part
+    text: Part
+    clap: Part
+    reward: Part | None = None
+    postprocess: tuple[Part, ...] = ()
+    sampler: Sampler = Sampler()  # noqa: RUF009 (frozen)
+    prefix: str = ""
+    suffix: str = ""
+
+    @property
+    def parts(self) -> list[tuple[Part, type[Any], str]]:
+        """Every part with what it must be and the module of fluxlight it must come from."""
+        named = [(self.codec, Codec), (self.text, TextEncoder), (self.clap, TextAudioModel), (self.reward, Reward)]
+        found: list[tuple[Part, type[Any], str]] = [(p, base, "fluxlight") for p, base in named if p is not None]
+        return found + [(step, object, "fluxlight.postprocess") for step in self.postprocess]
+
+    @classmethod
+    def read(cls, value: Any, where: str, base: Pipeline | None = None) -> Pipeline:
+        """A pipeline from plain values, what is absent from ``base``.
+
+        Raises:
+            ValueError: unknown or missing keys, settings that do not fit, a setting that points at a file.
+        """
+        known = {f.name for f in fields(cls)}
+        if not isinstance(value, Mapping) or set(value) - known:
+            odd = sorted(set(value) - known) if isinstance(value, Mapping) else [type(value).__name__]
+            raise ValueError(f"{where} has unknown {', '.join(map(str, odd))}: known are {', '.join(sorted(known))}")
+        given: dict[str, Any] = {}
+        for name in ("codec", "text", "clap", "reward"):
+            if value.get(name) is not None:
+                given[name] = Part.read(value[name], f"{where}: {name}")
+        if "postprocess" in value:
+            steps = value["postprocess"] or []
+            given["postprocess"] = tuple(Part.read(step, f"{where}: postprocess") for step in steps)
+        if "sampler" in value:
+            given["sampler"] = read_sampler(value["sampler"], where, base.sampler if base else Sampler())
+        given |= {name: str(value[name] or "") for name in ("prefix", "suffix") if name in value}
+        if base is not None:
+            return replace(base, **given)
+        if missing := sorted({"codec", "text", "clap"} - set(given)):
+            raise ValueError(f"{where} lacks {', '.join(missing)}: export the model again")
+        return cls(**given)
+
+    def plain(self) -> dict[str, Any]:
+        """The pipeline as plain values, for YAML."""
+        named = {"codec": self.codec, "text": self.text, "clap": self.clap, "reward": self.reward}
+        return {
+            **{name: part.plain() for name, part in named.items() if part is not None},
+            "postprocess": [step.plain() for step in self.postprocess],
+            "sampler": plain_sampler(self.sampler),
+            "prefix": self.prefix,
+            "suffix": self.suffix,
+        }
+
+
+CLEANING = (
+    Part("fluxlight.postprocess.Separate", {"optional": True}),
+    Part("fluxlight.postprocess.Loudness"),
+)
+"""The published post-processing (FACTS section 4); Demucs only where its weights are."""
+
+EMBEDDED = Pipeline(
+    codec=Part("fluxlight.codec.EmbeddedCodec"),
+    text=Part("fluxlight.encoders.MiniLM"),
+    clap=Part("fluxlight.encoders.ClapA"),
+    reward=Part("fluxlight.rewards.RewardA"),
+    postprocess=CLEANING,
+)
+PUBLISHED = Pipeline(
+    codec=Part("fluxlight.codec.mmaudio.MMAudioCodec"),
+    text=Part("fluxlight.encoders.t5.T5"),
+    # the checkpoint that conditions the published FluxAudio; another one judges
+    clap=Part("fluxlight.encoders.laion_clap.LaionClap", {"checkpoint": "music_speech_audioset_epoch_15_esc_89.98.pt"}),
+    reward=Part("fluxlight.rewards.published.TuneJuryReward"),
+    postprocess=CLEANING,
+    # FACTS section 4
+    prefix="high quality instrumental music, ",
+)
+PUBLISHED_16K = replace(PUBLISHED, codec=replace(PUBLISHED.codec, init_args={"mode": "16k"}))
+WORLDS: dict[tuple[Any, ...], Pipeline] = {
+    (384, 128, 64): EMBEDDED,
+    (1024, 512, 40): PUBLISHED,
+    (1024, 512, 20): PUBLISHED_16K,
+}
+"""Features of a text token, of the global text, of a latent -> the world they belong to (FACTS section 6; README)."""
+
+
+def find_bundle(folder: str | Path) -> Path:
+    """The bundle at ``folder``: a model folder, a bundle, or a run folder with one in it."""
+    folder = Path(folder)
+    for place in (folder, folder / "bundle"):
+        if (place / RECIPE).is_file():
+            return place
+    state = "holds no model.yaml and no bundle/model.yaml" if folder.is_dir() else "does not exist"
+    state = "is a file" if folder.is_file() else state
+    raise FileNotFoundError(
+        f"model folder {folder} {state}: give what `fluxlight export` or the end of `fluxlight fit` wrote"
+    )
+
+
+def read_pipeline(folder: str | Path, given: Mapping[str, Any] | None = None) -> Pipeline:
+    """The pipeline of a model folder, or the one that fits a bare bundle.
+
+    Args:
+        folder: see `find_bundle`.
+        given: plain values that win over what is found.
+    """
+    folder = find_bundle(folder)
+    recipe = read_recipe(folder)
+    info = recipe.get("info") or {}
+    given = given or {}
+    known: Mapping[str, Any] = {}
+    if "pipeline" in info:
+        base = Pipeline.read(info["pipeline"], f"{folder / RECIPE}: info.pipeline")
+    else:
+        base, known = _for_bundle(folder, recipe, given), info.get("identities") or {}
+    found = Pipeline.read(given, "pipeline", base)
+    parts = {name: getattr(found, name) for name in ("codec", "text", "clap")}
+    return replace(found, **{
+        name: replace(part, identity=part.identity or str(known.get(name, ""))) for name, part in parts.items()
+    })  # fmt: skip
+
+
+def _for_bundle(folder: Path, recipe: Mapping[str, Any], given: Mapping[str, Any]) -> Pipeline:
+    """The pipeline of the world that a bare bundle's texts belong to, or one of the given parts."""
+    sizes = recipe["backbone"].get("init_args") or {}
+    found = tuple(sizes.get(name) for name in ("text_dim", "text_c_dim", "latent_dim"))
+    world = WORLDS.get(found)
+    if world is None and {"codec", "text", "clap"} <= set(given):
+        world = Pipeline.read({name: given[name] for name in ("codec", "text", "clap")}, "pipeline")
+    if world is None:
+        raise ValueError(
+            f"bundle {folder} has texts of {found[0]} and {found[1]} features and latents of {found[2]}, which belong "
+            "to no encoders and codec known here: name them in a YAML and use `fluxlight export --pipeline`"
+        )
+    return replace(world, sampler=rendered_sampler(folder, recipe))
+
+
+def check_origin(recipe: Mapping[str, Any], trust: Sequence[str]) -> None:
+    """Refuse a recipe whose backbone or head is neither fluxlight's nor of a trusted package."""
+    for name in ("backbone", "head"):
+        if recipe.get(name) is not None:
+            if not isinstance(recipe[name], Mapping):
+                raise ValueError(f"{name} of {RECIPE} is {recipe[name]!r}: a class_path is expected; export it again")
+            refuse_strangers(str(recipe[name].get("class_path")), trust)
+
+
+def rendered_sampler(folder: Path, recipe: Mapping[str, Any]) -> Sampler:
+    """The sampler that the run of a bare bundle rendered its slice with; the published one where there is none."""
+    made = set(recipe["hash"].values())
+    for row in read_candidates(folder.parent / "slice", missing_ok=True):
+        if row.checkpoint in made and not row.error and isinstance(row.extra.get("sampler"), dict):
+            return read_sampler(row.extra["sampler"], f"{folder.parent / 'slice'}", Sampler())
+    default = Sampler()
+    warnings.warn(
+        Notice(
+            f"nothing beside bundle {folder} says how it was rendered: the published settings are used "
+            f"({default.steps} steps, guidance {default.cfg_weight:g}, score {default.score:g})"
+        ),
+        stacklevel=2,
+    )
+    return default
+
+
+def plain_sampler(sampler: Sampler) -> dict[str, Any]:
+    """Settings of a sampler as plain values; what is not set is left out, but for the score, whose null means none."""
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(sampler).items()}
+    return {name: value for name, value in settings.items() if value is not None or name == "score"}
+
+
+def read_sampler(value: Any, where: str, base: Sampler) -> Sampler:
+    """A sampler from plain values, what is absent from ``base``."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: sampler is {value!r}: give its settings by name")
+    if value.get("second") is not None:
+        # it names a bundle elsewhere on the disk, whose classes would be imported
+        raise ValueError(
+            f"{where}: sampler.second names another checkpoint, which is not part of this one: set it null"
+        )
+    for name in ("steps", "cfg_weight", "score", "score_weight"):
+        if not isinstance(value.get(name), int | float | None) or isinstance(value.get(name), bool):
+            raise ValueError(f"{where}: sampler.{name} is {value[name]!r}: give a number")
+    given = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+    settings: dict[str, Any] = {name: item for name, item in given.items() if name != "second"}
+    try:
+        return replace(base, **settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: sampler does not fit ({error})") from None

@@ -1,0 +1,357 @@
+"""Generate: the same clips as a validation renders, resumable, best of N, from folders that nobody need trust."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from small_world import SmallClap, SmallCodec, SmallReward, SmallText, make_data, make_stage, make_trainer, wake
+
+from callbacks import BundleWriter, RenderSlice
+from fluxlight import cli
+from fluxlight.backbone import FluxAudio
+from fluxlight.bundle import load_bundle, read_recipe, save_bundle
+from fluxlight.files import read_jsonl
+from fluxlight.generate import Generator, find_bundle, read_pipeline
+from fluxlight.generate.prompts import from_file, from_texts
+from fluxlight.generate.render import render
+from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
+from fluxlight.model import FluxModel
+from fluxlight.sample import Sampler
+from fluxlight.wording import PromptsCut
+
+
+def small(**settings: Any) -> Generator:
+    stage = make_stage(head=GlobalAdaLN)
+    wake(stage.model, 0.1)
+    given: dict[str, Any] = {"sampler": Sampler(steps=2), "checkpoint": "0123", "reward": SmallReward} | settings
+    return Generator(stage.model, SmallCodec(), SmallText(), SmallClap(), **given)
+
+
+PROMPTS = from_texts(["a flute", "a banjo and a drum", "", "one more tune"])
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with the bundle of a model of debug size in the embedded world."""
+    run = tmp_path_factory.mktemp("embedded")
+    torch.manual_seed(0)
+    sizes = {"hidden_dim": 32, "depth": 2, "fused_depth": 1, "num_heads": 2, "ffn_multiple": 16}
+    model = FluxModel(FluxAudio(64, 384, 128, latent_seq_len=72, text_seq_len=77, **sizes), GlobalAdaLN)
+    wake(model, 0.05)
+    save_bundle(run / "bundle", model, {"stage": "CRPO", "identities": {"text": "all-MiniLM-L6-v2"}})
+    return run
+
+
+def test_it_makes_the_very_clips_that_a_validation_renders(tmp_path: Path) -> None:
+    stage = make_stage(head=GlobalAdaLN)
+    wake(stage.model, 0.1)
+    data = make_data(tmp_path)
+    make_trainer(tmp_path / "run", [RenderSlice(SmallCodec()), BundleWriter()]).validate(
+        stage, datamodule=data, verbose=False
+    )
+    parts = {name: {"class_path": f"small_world.Small{name.title()}"} for name in ("codec", "text", "clap")}
+    pipeline = read_pipeline(tmp_path / "run", parts)
+    assert pipeline.sampler == stage.sampler and pipeline.codec.identity == "small-codec"
+    bundle = find_bundle(tmp_path / "run")
+    save_bundle(tmp_path / "folder", load_bundle(bundle), {"pipeline": pipeline.plain()})
+    generator = Generator.from_folder(tmp_path / "folder", trust=["small_world"])
+    rows = read_jsonl(tmp_path / "run/slice/candidates.jsonl")
+    clips = generator([row["prompt"] for row in rows], seed=42, batch_size=2)
+    assert len(clips) == 7 and generator.checkpoint == rows[0]["checkpoint"]
+    for clip, row in zip(clips, rows, strict=True):
+        rendered, _ = soundfile.read(tmp_path / "run/slice" / row["audio"], dtype="float32")
+        assert clip.audio.std() > 0.01
+        np.testing.assert_allclose(clip.audio.clamp(-1, 1).numpy(), rendered, atol=1e-4)
+
+
+def test_an_interrupted_folder_ends_with_the_same_files(tmp_path: Path) -> None:
+    render(small(), PROMPTS, tmp_path / "whole", batch_size=2)
+    stopped, steps = small(), []
+
+    def stop(*args: Any) -> Any:
+        steps.append(1)
+        if len(steps) > 2:
+            raise KeyboardInterrupt
+        return SmallCodec().decode(*args)
+
+    stopped.codec.decode = stop  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        render(stopped, PROMPTS, tmp_path / "parts", batch_size=2)
+    assert len(read_jsonl(tmp_path / "parts/manifest.jsonl")) == 2
+    with (tmp_path / "parts/manifest.jsonl").open("a") as file:
+        file.write('{"id": "cut sho')
+    render(small(), PROMPTS, tmp_path / "parts", batch_size=2)
+    whole = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    assert whole == {p.name: p.read_bytes() for p in (tmp_path / "parts").iterdir()} and len(whole) == 5
+
+
+def test_what_is_there_is_kept_and_other_settings_make_it_anew(tmp_path: Path) -> None:
+    first = render(small(), PROMPTS, tmp_path)
+    idle = small()
+    idle.takes = None  # type: ignore[assignment,method-assign]
+    assert render(idle, PROMPTS, tmp_path) == first
+    (tmp_path / "a-flute.wav").unlink()
+    before = (tmp_path / "empty.wav").stat().st_mtime_ns
+    render(small(), PROMPTS, tmp_path)
+    assert (tmp_path / "a-flute.wav").exists() and (tmp_path / "empty.wav").stat().st_mtime_ns == before
+    other = small()
+    other.set_sampler(score=-3.0)
+    with pytest.warns(UserWarning, match="4 clips .* made anew"):
+        second = render(other, PROMPTS, tmp_path, format="flac")
+    assert [row["settings"]["sampler"]["score"] for row in second] == [-3.0] * 4
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".flac"] * 4 + [".jsonl"]
+    assert len(read_jsonl(tmp_path / "manifest.jsonl")) == 4
+
+
+def test_a_strangers_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a-flute.wav").write_text("mine")
+    with pytest.raises(ValueError, match="a-flute.wav exists and is not in manifest"):
+        render(small(), PROMPTS, tmp_path)
+    assert (tmp_path / "a-flute.wav").read_text() == "mine"
+
+
+def test_noise_is_seed_plus_place_and_a_batch_changes_nothing() -> None:
+    whole = small()(["a", "b", "c"], seed=7, batch_size=3)
+    for batch in (1, 2):
+        parts = small()(["a", "b", "c"], seed=7, batch_size=batch)
+        assert all(torch.allclose(x.audio, y.audio, atol=1e-5) for x, y in zip(whole, parts, strict=True))
+    assert torch.allclose(small()("b", seed=8)[0].audio, whole[1].audio, atol=1e-5)
+    assert not torch.allclose(small()("b", seed=7)[0].audio, whole[1].audio, atol=1e-2)
+
+
+def test_best_of_keeps_the_candidate_with_the_highest_reward(tmp_path: Path) -> None:
+    class Peaky(SmallReward):
+        def score(self, audio: torch.Tensor, sample_rate: int, prompts: Any) -> torch.Tensor:
+            return audio.abs().max(1).values
+
+    rows = render(small(), PROMPTS, tmp_path, best_of=5, batch_size=10, reward=Peaky())
+    chosen = [row["seeds"].index(row["seed"]) for row in rows]
+    assert [max(row["scores"]) for row in rows] == [row["scores"][k] for row, k in zip(rows, chosen, strict=True)]
+    assert [row["seeds"][0] for row in rows] == [42, 43, 44, 45] and len({s for r in rows for s in r["seeds"]}) == 20
+    assert len(set(chosen)) > 1, "a choice that never differs is no choice"
+    alone = small()([p.prompt for p in PROMPTS], seed=rows[1]["seed"] - 1)[1]
+    written, _ = soundfile.read(tmp_path / rows[1]["file"], dtype="float32")
+    np.testing.assert_allclose(written, alone.audio.numpy(), atol=1e-4)
+
+
+def test_a_clip_that_diverges_is_a_row_with_its_error(tmp_path: Path) -> None:
+    broken, seen = small(), []
+
+    def decode(latent: torch.Tensor) -> torch.Tensor:
+        seen.append(latent)
+        return SmallCodec().decode(latent) * (float("nan") if len(seen) == 1 else 1)
+
+    broken.codec.decode = decode  # type: ignore[method-assign]
+    rows = render(broken, PROMPTS[:2], tmp_path)
+    assert rows[0]["error"].startswith("clip is not finite") and not rows[1]["error"]
+    assert not (tmp_path / "a-flute.wav").exists()
+    assert not render(small(), PROMPTS[:2], tmp_path)[0]["error"], "a failed one is tried again"
+
+
+def test_an_empty_prompt_is_the_stored_empty_text() -> None:
+    generator, same = small(), small(prefix="high quality ")
+    # a model without a negative text guides away from the empty one
+    for one in (generator, same):
+        one.model.set_negative(torch.ones(6, 8), torch.ones(5))
+    empty, other = generator(["", "tune"])
+    assert torch.allclose(same("  ")[0].audio, empty.audio, atol=1e-5)
+    generator.model.set_empty(torch.full((6, 8), 2.0), torch.full((5,), 2.0))
+    moved, still = generator(["", "tune"])
+    assert not torch.allclose(moved.audio, empty.audio, atol=1e-3)
+    assert torch.allclose(still.audio, other.audio, atol=1e-5)
+
+
+def test_long_prompts_are_cut_with_one_warning(tmp_path: Path) -> None:
+    long = from_texts([f"{i} " + "tune " * 9 for i in range(5)])
+    with pytest.warns(PromptsCut, match="5 of 6 prompts are longer") as caught:
+        render(small(), [*long, PROMPTS[0]], tmp_path, batch_size=2)
+    assert len([w for w in caught if issubclass(w.category, PromptsCut)]) == 1
+
+
+def test_a_score_for_a_model_without_a_head_is_refused() -> None:
+    stage = make_stage()
+    plain = Generator(stage.model, SmallCodec(), SmallText(), SmallClap())
+    assert plain.sampler.score is None
+    with pytest.raises(ValueError, match="no score head"):
+        plain.set_sampler(score=3.0)
+
+
+def test_parts_of_other_sizes_are_refused() -> None:
+    text = SmallText()
+    text.dim = 9
+    with pytest.raises(ValueError, match="SmallText has dim 9, the model wants 8"):
+        Generator(make_stage().model, SmallCodec(), text, SmallClap())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("p.txt", "a flute\n\n  a drum \n", [("a-flute", "a flute"), ("a-drum", "a drum")]),
+        ("p.json", '[{"id": 7, "prompt": "x"}]', [("7", "x")]),
+        ("p.json", '{"k": "x", "l": ""}', [("k", "x"), ("l", "")]),
+        ("p.json", '["x", "x"]', [("x", "x"), ("x-2", "x")]),
+        ("p.jsonl", '{"id": "k", "caption": "x"}\n', [("k", "x")]),
+        ("p.csv", '\ufeffid,prompt\n1,"x, y"\n', [("1", "x, y")]),
+        ("p.csv", "prompt\nx\n", [("x", "x")]),
+        ("p.tsv", "1\tx\n2\ty\n", [("1", "x"), ("2", "y")]),
+    ],
+)
+def test_prompts_are_read_from(tmp_path: Path, name: str, content: str, expected: list[tuple[str, str]]) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert [(p.id, p.prompt) for p in from_file(str(tmp_path / name))] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.json", "[{", "not valid JSON"),
+        ("p.json", "[3]", "row 1 has no text"),
+        ("p.json", '[{"id": 1, "prompt": "x"}, {"id": 1, "prompt": "y"}]', "given twice"),
+        ("p.json", '[{"id": 1, "prompt": "x"}, {"prompt": "y"}]', "rows 2 have no id"),
+        ("p.csv", "id,text\n1,x\n", "name a column prompt"),
+        ("p.csv", "id,prompt\n1,x, y\n", "needs 2 columns"),
+        ("p.txt", "\n", "there is none"),
+    ],
+)
+def test_faulty_prompts_are_one_clear_error(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        from_file(str(tmp_path / name))
+
+
+def test_ids_that_name_one_file_or_leave_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"../../up": "x", "a/b": "y"}'))
+    rows = render(small(), from_file("-"), tmp_path / "out")
+    assert [row["file"] for row in rows] == ["-..-up.wav", "a-b.wav"] and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "p.json").write_text('{"A": "x", "a": "y"}')
+    with pytest.raises(ValueError, match="'A' and 'a' name one file"):
+        render(small(), from_file(str(tmp_path / "p.json")), tmp_path / "out")
+
+
+def test_the_command_needs_no_lightning(embedded: Path, tmp_path: Path) -> None:
+    """The whole embedded world in a process of its own: codec, encoders, reward, loudness."""
+    words = ["generate", "a calm piano piece", "word " * 200, "--model", str(embedded), "--steps", "2"]
+    words += ["--best-of", "2", "--score", "1.5", "--out", str(tmp_path)]
+    code = (
+        "import sys\nfrom fluxlight.cli import main\n"
+        f"assert main({words!r}) == 0\n"
+        "found = {'lightning', 'pytorch_lightning', 'wandb', 'demucs', 'laion_clap'} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error::DeprecationWarning:fluxlight", "-c", code],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-800:]
+    assert "2 clips ->" in done.stdout and done.stderr.count("longer than 77 tokens") == 1
+    assert "published settings are used" in done.stderr and "Warning" not in done.stderr
+    audio, rate = soundfile.read(tmp_path / "a-calm-piano-piece.wav")
+    assert audio.shape == (441_000,) and rate == 44_100 and 0.1 < np.abs(audio).max() <= 0.99
+    row = read_jsonl(tmp_path / "manifest.jsonl")[0]
+    assert row["settings"]["reward"].startswith("reward-a") and len(row["scores"]) == 2
+    assert row["checkpoint"] == read_recipe(embedded / "bundle")["hash"]["raw"]
+    assert row["settings"]["sampler"]["score"] == 1.5 and any(note.startswith("loudness") for note in row["notes"])
+
+
+def test_a_part_that_is_not_the_one_of_the_training_is_refused(embedded: Path, tmp_path: Path) -> None:
+    model = load_bundle(embedded / "bundle")
+    save_bundle(tmp_path, model, {"identities": {"codec": "codec-v0-00000000"}})
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="made with codec-v0-00000000, fluxlight.codec"):
+        warnings.simplefilter("ignore")
+        Generator.from_folder(tmp_path)
+
+
+def folder_with(tmp_path: Path, change: dict[str, Any], embedded: Path) -> Path:
+    """A model folder whose model.yaml says something else than its exporter wrote."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline = read_pipeline(embedded).plain()
+    out = save_bundle(tmp_path / "evil", load_bundle(embedded / "bundle"), {"pipeline": pipeline})
+    recipe = yaml.safe_load((out / "model.yaml").read_text())
+    for key, value in change.items():
+        place = recipe
+        *path, last = key.split(".")
+        for part in path:
+            place = place[part]
+        place[last] = value
+    (out / "model.yaml").write_text(yaml.safe_dump(recipe))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone.class_path": "trap.Trap"}, "not part of fluxlight"),
+        ({"head": {"class_path": "trap.Trap"}}, "not part of fluxlight"),
+        ({"info.pipeline.codec": {"class_path": "trap.Trap"}}, "not part of fluxlight"),
+        ({"info.pipeline.reward": {"class_path": "trap.Trap"}}, "not part of fluxlight"),
+        ({"info.pipeline.postprocess": ["trap.Trap"]}, "not part of fluxlight"),
+        ({"info.pipeline.codec": "fluxlight.encoders.ClapA"}, "is not a Codec"),
+        ({"info.pipeline.codec": "fluxlight.files.os.system"}, "cannot be imported"),
+        ({"info.pipeline.postprocess": ["fluxlight.files.Path"]}, "is not a"),
+        (
+            {"info.pipeline.postprocess": [{"class_path": "fluxlight.training.FluxCLI",
+                                            "init_args": {"args": ["fit"]}}]},
+            "is not a",
+        ),
+        (
+            {"info.pipeline.postprocess": [{"class_path": "fluxlight.postprocess.Separate",
+                                            "init_args": {"folder": "demucs"}}]},
+            "may name no place",
+        ),
+        (
+            {"info.pipeline.postprocess": [{"class_path": "fluxlight.postprocess.Separate",
+                                            "init_args": {"model": "../evil/mdx"}}]},
+            "may name no place",
+        ),
+        ({"info.pipeline.codec": {"class_path": "fluxlight.codec.EmbeddedCodec", "init_args": {"weights": "x"}}},
+         "may name no place"),
+        ({"info.pipeline.sampler": {"second": {"bundle": "evil"}}}, "another checkpoint"),
+        ({"info.pipeline.sampler": {"steps": "many"}}, "sampler.steps is 'many'"),
+        ({"info.pipeline.sampler": {"stepps": 3}}, "does not fit"),
+        ({"info.pipeline.sampler": {"method": "rk4"}}, "use one of euler"),
+        ({"info.pipeline": {"codec": "fluxlight.codec.EmbeddedCodec"}}, "lacks clap, text"),
+        ({"info.pipeline": 3}, "unknown int"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_a_stranger_runs_no_code_of_his(
+    change: dict[str, Any], message: str, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trap.py").write_text("from pathlib import Path\nPath(__file__).with_name('sprung').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = folder_with(tmp_path, change, embedded)
+    with pytest.raises(ValueError, match=message) as error:
+        Generator.from_folder(folder)
+    assert "\n" not in str(error.value) and not (tmp_path / "sprung").exists()
+
+
+def test_a_line_for_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["x", "--model", str(tmp_path / "none")], "does not exist: give what"),
+        (["x", "--model", str(tmp_path)], "holds no model.yaml"),
+        (["--model", str(tmp_path)], "give prompts"),
+        (["x", "--prompts", "y", "--model", str(tmp_path)], "give prompts"),
+        (["--prompts", str(tmp_path / "none.txt"), "--model", str(tmp_path)], "does not exist"),
+        (["x", "--model", str(tmp_path), "--device", "tpu9"], "--device tpu9 cannot be used"),
+    ):
+        assert cli.main(["generate", *words]) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1, said
+
+
+def test_the_manifest_can_be_read_by_anyone(tmp_path: Path) -> None:
+    render(small(), PROMPTS, tmp_path, best_of=2)
+    for line in (tmp_path / "manifest.jsonl").read_text().splitlines():
+        row = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert {"id", "prompt", "file", "seed", "seeds", "scores", "checkpoint", "settings", "notes", "error"} <= set(
+            row
+        )
