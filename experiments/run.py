@@ -91,7 +91,7 @@ def run(given: argparse.Namespace) -> None:
     if given.jobs < 1 or (given.clips is not None and given.clips < 2):
         raise ValueError(f"jobs is {given.jobs}, clips {given.clips}: at least 1 job and 2 clips are needed")
     source, out = Source(given.source.resolve()), given.out.resolve()
-    if out.is_dir() and any(out.iterdir()) and not any((out / d).is_dir() for d in ("steps", "work", *wanted)):
+    if out.is_dir() and any(out.iterdir()) and not any((out / d).is_dir() for d in ("work", *names(), *wanted)):
         raise ValueError(f"--out {out} holds files that are not of experiments: choose another folder")
     clips = SMOKE_CLIPS if given.smoke and given.clips is None else given.clips
     resamples = 50 if given.smoke else given.resamples

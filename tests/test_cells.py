@@ -87,7 +87,7 @@ def test_one_factor_at_a_time(name: str, chain: Path, tmp_path: Path):
 
 def test_a_cell_without_a_delta_is_the_chains_own(chain: Path, tmp_path: Path):
     for name, cell, step in (("crpo", "published", "row4"), ("expert_iteration", "one round", "row2"),
-                             ("guidance", "w 4", "row4"), ("score_sweep", "row 2, s at q0.99", "row2")):  # fmt: skip
+                             ("guidance", "w 2", "row1"), ("score_sweep", "row 2, s at q0.99", "row2")):  # fmt: skip
         _, _, places = planned(chain, tmp_path, name)
         assert places[cell].folder == chain / step and not places[cell].work, name
 
