@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fluxlight.backbone.base import Backbone
+from fluxlight.foreign import read_weights
 from fluxlight.model import FluxModel
 from fluxlight.strict import check_finite, load_strict, some
 
@@ -23,22 +21,7 @@ _CONTAINERS = ("weights", "state_dict", "model", "ema")
 
 def read_published(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a foreign .pth or .pt file, read with ``weights_only=True``; containers are opened."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint {path}: give the .pth file of the published weights")
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, OSError) as error:
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(f"{path} is not a readable checkpoint ({reason}): cut short? fetch it again") from None
-    while isinstance(state, dict) and not any(isinstance(v, Tensor) for v in state.values()):
-        inner = next((state[k] for k in _CONTAINERS if isinstance(state.get(k), dict)), None)
-        if inner is None:
-            break
-        state = inner
-    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path} holds no state dict of tensors: is it a FluxAudio checkpoint?")
-    return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    return read_weights(path, "FluxAudio checkpoint", "give the .pth file of the published weights", _CONTAINERS)
 
 
 def load_published(

@@ -38,11 +38,11 @@ def load_strict(
     module.load_state_dict(dict(state), strict=False)
 
 
-def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights with NaN or infinity."""
+def check_finite(state: Mapping[str, Tensor], source: str, remedy: str = "use an earlier checkpoint") -> None:
+    """Refuse weights with NaN or infinity; the error names ``source`` and ``remedy``."""
     bad = [k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if bad:
-        raise ValueError(f"{source}: non-finite values in {some(bad)} ({len(bad)} tensors): use an earlier checkpoint")
+        raise ValueError(f"{source}: non-finite values in {some(bad)} ({len(bad)} tensors): {remedy}")
 
 
 def some(names: Sequence[str]) -> str:

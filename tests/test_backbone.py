@@ -300,7 +300,7 @@ class _Shout:
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     heard, path = tmp_path / "heard", tmp_path / "foreign.pth"
     torch.save({"weights": {"a": torch.ones(1)}, "surprise": _Shout(heard)}, path)
-    with pytest.raises(ValueError, match="not a readable checkpoint") as error:
+    with pytest.raises(ValueError, match="cannot be read as FluxAudio checkpoint") as error:
         read_published(path)
     assert "\n" not in str(error.value) and not heard.exists()
 

@@ -6,7 +6,6 @@ VAE's step of two leaves 430 latents; they decode to 440,320 samples, padded wit
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fluxlight.codec.bigvgan import CONFIG_16K, CONFIG_44K, BigVGAN, fold_weight
 from fluxlight.codec.mel_published import PublishedMel
 from fluxlight.codec.mmaudio_vae import SIZES, MelVAE
 from fluxlight.files import read_json, sha256
+from fluxlight.foreign import read_weights
 from fluxlight.strict import check_finite, load_strict
 
 VAE_FILES = {"16k": "v1-16.pth", "44k": "v1-44.pth"}
@@ -108,31 +108,16 @@ class MMAudioCodec(Codec):
         return audio
 
 
-def _read(path: Path, what: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file: give the published {what}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, OSError) as error:
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(f"{path} cannot be read as {what} ({reason}): cut short? fetch it again") from None
-    return content if isinstance(content, dict) else {}
-
-
-def _tensors(state: Any) -> dict[str, Tensor]:
-    return {str(k): v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
-
-
 def _filled(network: nn.Module, state: dict[str, Tensor], path: Path, what: str) -> None:
     """Give a network made on the meta device, so without drawing weights only to drop them, those of a file."""
-    check_finite(state, f"{what} {path}")
+    check_finite(state, f"{what} {path}", "fetch it again")
     network.to_empty(device="cpu")
     load_strict(network, state, f"{what} {path}", f"give the published {what}")
 
 
 def _load_vae(mode: str, path: Path) -> MelVAE:
     what = f"MMAudio VAE ({VAE_FILES[mode]})"
-    state = _tensors(_read(path, what))
+    state = read_weights(path, what, "fetch it again")
     sizes = MelVAE.sizes_of(state)
     if not sizes:
         raise ValueError(f"{path} holds no MMAudio VAE (no encoder.conv_in.weight): give the published {what}")
@@ -162,9 +147,7 @@ def _vocoder_files(mode: str, path: Path) -> tuple[Path, dict[str, Any]]:
 
 def _load_vocoder(path: Path, config: dict[str, Any], mel: PublishedMel) -> BigVGAN:
     what = "BigVGAN generator"
-    state = _tensors(_read(path, what).get("generator"))
-    if not state:
-        raise ValueError(f"{path} holds no 'generator': give the published {what}")
+    state = read_weights(path, what, "fetch it again", ("generator",))
     with torch.device("meta"):
         vocoder = BigVGAN(config)
     if (vocoder.n_mels, vocoder.hop) != (mel.n_mels, mel.hop):

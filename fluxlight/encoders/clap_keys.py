@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fluxlight.foreign import read_weights
 from fluxlight.strict import check_finite
 
 REMEDY = "fetch music_audioset_epoch_15_esc_90.14.pt or another non-fusion LAION-CLAP with an HTSAT audio branch"
@@ -65,31 +65,17 @@ def read_laion(path: Path) -> dict[str, Tensor]:
 
     Read with ``weights_only=True``; numpy's numbers, which its training wrote beside the weights, are let through.
     """
-    state: Any = _load(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict of tensors: {REMEDY}")
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    if any("mel_conv2d" in key or "fusion_model" in key for key in state):
-        raise ValueError(f"{path} is a fusion model, which takes four crops of a clip: {REMEDY}")
-    check_finite(state, str(path))
-    return {key: value for key, value in state.items() if key not in _COUNTED}
-
-
-def _load(path: Path) -> Any:
     import numpy as np
 
     scalar = np.float64(0).__reduce__()[0]
     safe: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     safe += [np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
-    try:
-        with torch.serialization.safe_globals(safe), path.open("rb") as file:
-            # mapped: a published file is three quarters optimiser, which is never read
-            zipped = file.read(2) == b"PK"
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # pickle, zip and torch each raise their own
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(f"{path} is not a readable checkpoint ({reason}): cut short? {REMEDY}") from None
+    state = read_weights(path, "LAION-CLAP checkpoint", REMEDY, allow=safe)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    if any("mel_conv2d" in key or "fusion_model" in key for key in state):
+        raise ValueError(f"{path} is a fusion model, which takes four crops of a clip: {REMEDY}")
+    check_finite(state, str(path), REMEDY)
+    return {key: value for key, value in state.items() if key not in _COUNTED}
 
 
 def sizes(state: dict[str, Tensor], source: Path) -> Sizes:

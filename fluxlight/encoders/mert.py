@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fluxlight.encoders.listening import listen
 from fluxlight.files import read_json
+from fluxlight.foreign import read_weights
 from fluxlight.frozen import tensor_digest
 from fluxlight.strict import check_finite, load_strict
 
@@ -99,7 +100,7 @@ def _load(folder: Path) -> tuple[Any, str]:
     own = model.state_dict()
     # drawn for masked training, absent where the config masks nothing
     state = {key: value for key, value in state.items() if key != "masked_spec_embed" or key in own}
-    check_finite(state, str(folder))
+    check_finite(state, str(folder), REMEDY)
     load_strict(model, state, f"the weights in {folder}", REMEDY, may_miss=("masked_spec_embed",))
     return model.eval().requires_grad_(False), tensor_digest(state)
 
@@ -110,17 +111,7 @@ def _read(folder: Path) -> dict[str, Tensor]:
     path = safe if safe.is_file() else plain
     if not path.is_file():
         raise FileNotFoundError(f"no model.safetensors or pytorch_model.bin in {folder}: {REMEDY}")
-    try:
-        if path is safe:
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # safetensors raises its own class, which has no stable import path
-        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}): {REMEDY}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict of tensors: {REMEDY}")
+    state = read_weights(path, NAME, REMEDY)
     out = {}
     for key, value in state.items():
         # weight normalisation of torch >= 2.1 has other names

@@ -93,5 +93,5 @@ def _load(folder: Path) -> Any:
     absent = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
     if absent:
         raise ValueError(f"the weights in {folder} lack {some(absent)} ({len(absent)} names): {remedy}")
-    check_finite(model.state_dict(), str(folder))
+    check_finite(model.state_dict(), str(folder), remedy)
     return model.eval().requires_grad_(False)

@@ -9,14 +9,14 @@ off the tensors. Their code and weights are CC-BY-NC 4.0 (the CLAP-audio-only he
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fluxlight.foreign import read_weights
+from fluxlight.strict import check_finite
 
 WIDTHS = (1024, 512, 256, 128)
 """Hidden widths of the published 2048-input head [P]."""
@@ -111,28 +111,10 @@ class TuneJury(nn.Module):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], inputs: Sequence[tuple[str, int]] | None = None) -> TuneJury:
         """Load a released ``.pt`` (``weights_only=True``) or a ``.safetensors`` with the same names."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no TuneJury head at {path}: fetch one from the TuneJury release (CC-BY-NC 4.0), "
-                "or use the embedded fluxlight.rewards.RewardA"
-            )
-        try:
-            if path.suffix == ".safetensors":
-                from safetensors.torch import load_file
-
-                state: Any = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}): fetch it again") from None
-        except Exception as error:  # safetensors raises its own class, which has no stable import path
-            raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}): fetch it again") from None
-        for key in ("state_dict", "model_state_dict"):
-            if isinstance(state, dict) and isinstance(state.get(key), dict):
-                state = state[key]
-        if not isinstance(state, dict):
-            raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict")
+        remedy = (
+            "fetch one from the TuneJury release (CC-BY-NC 4.0), or use the embedded fluxlight.rewards.RewardA"
+        )
+        state = read_weights(path, "TuneJury head", remedy, ("state_dict", "model_state_dict"))
         try:
             return cls.from_state_dict(state, inputs)
         except ValueError as error:
@@ -157,7 +139,5 @@ def _layout(state: Mapping[str, Tensor]) -> tuple[str, list[int]]:
         raise ValueError(
             f"not a TuneJury head: layers {sorted(layers)} of widths {dims} are not Linear-BN-ReLU-Dropout"
         )
-    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
-    if bad:
-        raise ValueError(f"not a usable TuneJury head: {bad[0]} holds NaN or infinite values, fetch the file again")
+    check_finite(state, "TuneJury head", "fetch the file again")
     return prefix, dims
