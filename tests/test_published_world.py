@@ -18,6 +18,7 @@ from test_published_codec import publish
 from test_published_reward import head
 
 from fluxlight.cli import main
+from fluxlight.codec.mmaudio import LATENT_MEAN, LATENT_STD
 from fluxlight.data import LatentStore
 from fluxlight.data.encode import NEGATIVE, encode
 from fluxlight.data.sources import Source
@@ -110,6 +111,9 @@ def test_the_stores_hold_what_the_published_encoders_say(stores: Path) -> None:
     assert (train.meta["latent_len"], train.meta["latent_dim"], train.meta["has_std"]) == (430, 40, True)
     assert (train.meta["text_len"], train.meta["text_c_dim"], train.meta["has_score"]) == (77, 512, True)
     text, clap = T5(), LaionClap(SPEECH)
+    # latents are normalised as the published networks are, not by a store of two clips
+    mean, std = train.statistics
+    assert torch.equal(mean, torch.tensor(LATENT_MEAN)) and torch.equal(std, torch.tensor(LATENT_STD))
     # the prefix stands before the slice's prompts and not before training captions
     for store, row, words in ((prompts, 0, PREFIX + PROMPTS[0]), (train, 1, "loud drums, a banjo")):
         batch = store.prompts([row], [0])

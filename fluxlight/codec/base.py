@@ -18,6 +18,8 @@ class Codec(nn.Module):
         latent_len: L, latents of one clip.
         clip_samples: N, samples of one clip.
         identity: name, version and hash of the weights; every result made with them carries it.
+        statistics: mean and standard deviation of the latents ``(D,)`` each, as published with the codec; None: a
+            store takes those of its own clips.
     """
 
     sample_rate: int
@@ -25,6 +27,7 @@ class Codec(nn.Module):
     latent_len: int
     clip_samples: int
     identity: str
+    statistics: tuple[Tensor, Tensor] | None = None
 
     def encode(self, audio: Tensor) -> tuple[Tensor, Tensor | None]:
         """Encode audio.

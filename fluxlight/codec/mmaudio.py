@@ -40,7 +40,7 @@ LATENT_STD = (
     1.8727, 1.7003, 2.0227, 1.8489, 1.9805, 1.7575, 1.9966, 1.5225, 1.5179, 1.5947,
     1.8295, 1.5291, 2.3637, 1.7441, 1.7384, 1.4534, 1.5399, 1.6732, 1.8244, 1.9626,
 )  # fmt: skip
-"""Their standard deviation."""
+"""Their standard deviation. Stores of 44.1 kHz latents are normalised by both, as the published networks are."""
 
 
 class MMAudioCodec(Codec):
@@ -74,6 +74,8 @@ class MMAudioCodec(Codec):
         self.block = block
         self.identity = f"mmaudio-{mode}-{sha256(vae_path)[:8]}-{sha256(vocoder_path)[:8]}"
         self.sample_rate = self.mel.sample_rate
+        if mode == "44k":
+            self.statistics = torch.tensor(LATENT_MEAN), torch.tensor(LATENT_STD)
         self.clip_samples = 10 * self.sample_rate
         self.latent_dim = self.vae.latent_dim
         self.latent_len = self.clip_samples // (2 * self.mel.hop)

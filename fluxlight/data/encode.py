@@ -88,7 +88,9 @@ def encode(
     # every text is read by the token encoder and by CLAP; whoever cuts one, it is counted once
     with one_warning(len(rows), text.length):
         shards = _write_shards(writer, source, codec, text, clap, reward, (prefix, suffix), shard, text_only, place)
-        writer.finish(rows, shards, texts(["", negative], text, clap), text.length, identities)
+        published = None if codec is None else codec.statistics
+        known = None if published is None else (_array(published[0]), _array(published[1]))
+        writer.finish(rows, shards, texts(["", negative], text, clap), text.length, identities, known)
     print(f"{len(rows)} {'prompts' if text_only else 'clips'} -> {out}", file=sys.stderr)
 
 

@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LOWEST = 16_000
+"""Hz below which a file is refused: most of the range of music is missing (our choice)."""
+
 
 class Source(ABC):
     """Captioned clips in a fixed order.
@@ -90,7 +93,8 @@ class CorpusSplit(Source):
 class AudioFolder(Source):
     """Audio files with a table of captions (FACTS section 8: ``id<TAB>caption``).
 
-    Clips are mono means, cut or zero-padded to ``seconds``, with their peak at 0.95; an inaudible one is an error.
+    Clips are mono means, cut or zero-padded to ``seconds``, with their peak at 0.95; an inaudible one, or one below
+    ``LOWEST`` Hz where more is asked for, is an error.
 
     Args:
         captions: TSV with the columns id and caption, with or without a header.
@@ -150,6 +154,11 @@ class AudioFolder(Source):
             raise FileNotFoundError(
                 f"audio {path} is missing or damaged: put it there or take its line out of {self.captions}"
             ) from None
+        if rate < min(LOWEST, self.sample_rate):
+            raise ValueError(
+                f"audio {path} is at {rate} Hz, above {rate // 2} Hz it holds nothing: give it at {LOWEST} Hz or more, "
+                f"or take its line out of {self.captions}"
+            )
         mono = soxr.resample(wave.mean(axis=1), rate, self.sample_rate)[: self.samples]
         peak = float(np.abs(mono).max(initial=0.0))
         if not np.isfinite(peak) or peak < 1e-6:

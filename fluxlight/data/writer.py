@@ -86,6 +86,7 @@ class LatentStoreWriter:
         special: tuple[Sequence[np.ndarray], np.ndarray],
         text_len: int,
         identities: dict[str, str],
+        statistics: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """Pack shards 0 .. shards - 1.
 
@@ -95,6 +96,7 @@ class LatentStoreWriter:
             special: tokens and text_c of the empty and the negative text.
             text_len: T, tokens of a padded text.
             identities: names and hashes of codec, text encoder, CLAP and reward.
+            statistics: mean and std ``(D,)`` that latents are normalised by; None: those of these latents.
         """
         texts = [np.asarray(t, dtype=np.float16) for t in special[0]]
         text_c = [*special[1].astype(np.float32)]
@@ -135,6 +137,8 @@ class LatentStoreWriter:
             for name, column in columns.items():
                 meta |= summary(name, column)
                 column.flush()  # type: ignore[attr-defined]
+            if statistics is not None and "mean" in columns:
+                meta |= {"latent_mean": statistics[0].tolist(), "latent_std": statistics[1].tolist()}
         lengths = [len(t) for t in texts]
         self._save("tokens", np.concatenate(texts))
         self._save("offsets", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -22,6 +22,7 @@ CLIPPED_LEVEL, CLIPPED_SHARE = 0.999, 0.001
 """A clip is clipped when more than 0.1 % of its samples reach 0.999 (our choice)."""
 LENGTH_TOLERANCE = 0.05
 """Seconds a clip may differ from the expected length (our choice; the published zero pad is 0.015 s)."""
+LOWEST_RATE = 16_000  # Hz; below it most of the range of music is missing
 TAIL_SECONDS = 1.0
 """Digital silence at the end longer than this counts as truncation (our choice)."""
 
@@ -139,7 +140,7 @@ def read_clip(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
 
 
 def find_faults(audio: NDArray[np.float32], sample_rate: int, seconds: float | None) -> list[str]:
-    """What is wrong with a clip ``(N,)``: not finite, silent, clipped, truncated, wrong length; empty when nothing is.
+    """What is wrong with a clip ``(N,)``: not finite, low rate, silent, clipped, truncated, wrong length.
 
     Args:
         audio: samples.
@@ -152,6 +153,8 @@ def find_faults(audio: NDArray[np.float32], sample_rate: int, seconds: float | N
         faults.append(f"not finite ({int(bad.sum())} samples)")
     audio = np.where(bad, 0, audio)
     length, level = audio.size / sample_rate, np.abs(audio)
+    if sample_rate < LOWEST_RATE:
+        faults.append(f"low sample rate ({sample_rate} Hz)")
     if seconds is not None and length < seconds - LENGTH_TOLERANCE:
         faults.append(f"truncated ({length:.2f} s of {seconds:g} s)")
     elif seconds is not None and length > seconds + LENGTH_TOLERANCE:

@@ -149,7 +149,10 @@ def judge_clip(path: Path, prompt: str, protocol: str, judges: Judges, seconds: 
     """Everything about one file: what the judges say, by kind and name, its ``loudness`` in LUFS, its ``faults``."""
     digest = sha256(path)
     raw, sample_rate = read_clip(path)
-    values = judge_audio(digest, raw, sample_rate, prompt, protocol, judges)
+    try:
+        values = judge_audio(digest, raw, sample_rate, prompt, protocol, judges)
+    except ValueError as error:
+        raise ValueError(f"audio file {path} cannot be judged ({error})") from None
     loud_key = _key("loudness", digest)
     if (loudness := _load(loud_key)) is None:
         loudness = _store(loud_key, _loudness(raw, sample_rate))
