@@ -41,6 +41,7 @@ class FakeClap:
     def embed_audio(self, audio: torch.Tensor, sample_rate: int) -> torch.Tensor:
         self.calls += 1
         power = torch.fft.rfft(audio).abs().square()
+        power = power[..., : power.shape[-1] // 2]  # the clips live below 4 kHz
         bands = torch.stack([part.mean(-1) for part in power.tensor_split(4, -1)], -1).sqrt()
         return torch.nn.functional.normalize(torch.cat([bands, bands.flip(-1) * 0.1], -1) + 1e-6, dim=-1)
 
@@ -311,7 +312,7 @@ def test_extra_measures_of_a_row(world) -> None:
     assert list(row["distances"]) == ["fad", "fad_windows", "kad", "mad", "diversity"] == list(table["floor"])
     # two windows of a clip of 1.5 s: the pooled FAD is another number on another scale
     assert table["reference_windows"]["n"] == 60 and table["reference_windows"]["windows"] == "10s/1s"
-    assert row["distances"]["fad_windows"]["value"] != pytest.approx(row["distances"]["fad"]["value"], rel=0.001)
+    assert row["distances"]["fad_windows"]["value"] != pytest.approx(row["distances"]["fad"]["value"], rel=0.01)
     assert row["distances"]["diversity"]["value"] == pytest.approx(row["diversity"])
     assert row["seeds"] == 2 and 0 < row["diversity_per_prompt"] < row["diversity"]
     assert "diversity_per_prompt" not in table["systems"]["row0"]
