@@ -8,12 +8,21 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from safetensors.torch import save_file
 from torch import Tensor
 
-from fluxlight.rewards.calibration import Affine, expected_calibration_error, pair_accuracy, ranknet_loss
+from fluxlight.files import atomic_path, write_json
+from fluxlight.rewards.calibration import (
+    Affine,
+    anchor_calibration,
+    expected_calibration_error,
+    pair_accuracy,
+    ranknet_loss,
+)
 from fluxlight.rewards.embedded import EmbeddedReward
 from fluxlight.rewards.known_order import known_order, score_items
 from fluxlight.rewards.pairs import FeaturePairs
+from fluxlight.rewards.preferences import Preferences
 from fluxlight.rewards.tunejury import TuneJury
 
 
@@ -28,14 +37,21 @@ class TuneJuryRanker(L.LightningModule):
     Logs ``train/loss``, ``val/loss``, ``val/accuracy`` (without ties) and ``val/ece`` (10 equal bins of |margin|).
     Published: batch 32, patience 30 epochs on the validation loss, 2,048 inputs; accuracy 0.7086, ECE 0.0339.
 
+    At its end the head goes to ``tunejury.safetensors`` in the run folder, under the published names: the weights of
+    the best validation loss where a `ModelCheckpoint` kept them, else the last. What was measured on the validation
+    pairs goes to ``tunejury.json`` beside it, with the bias of every system where ``anchor`` is given.
+
     Args:
         head: the MLP, fresh or from a file.
         optimizer: the published one by default.
+        anchor: the system whose bias is 0 in anchor calibration (FACTS section 5); null: no calibration.
     """
 
-    def __init__(self, head: TuneJury, optimizer: OptimizerCallable = published_optimizer) -> None:
+    def __init__(
+        self, head: TuneJury, optimizer: OptimizerCallable = published_optimizer, anchor: str | None = None
+    ) -> None:
         super().__init__()
-        self.head, self.optimizer = head, optimizer
+        self.head, self.optimizer, self.anchor = head, optimizer, anchor
         self._margins: list[Tensor] = []
         self._targets: list[Tensor] = []
 
@@ -75,6 +91,39 @@ class TuneJuryRanker(L.LightningModule):
         """One optimiser over the head, no schedule, as published."""
         return self.optimizer(self.head.parameters())
 
+    def on_fit_start(self) -> None:
+        """Refuse an anchor that the pairs do not know before anything is trained."""
+        known = self._preferences()
+        if self.anchor is not None and self.anchor not in {*known.system_a, *known.system_b}:
+            raise ValueError(f"anchor {self.anchor!r} made none of the validation clips: name one of their systems")
+
+    def on_fit_end(self) -> None:
+        """Keep the best head, measure it, write both files."""
+        if not self.trainer.is_global_zero:
+            return
+        keeper: Any = self.trainer.checkpoint_callback
+        if keeper is not None and keeper.best_model_path:
+            best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+            self.load_state_dict(best["state_dict"])
+        folder, known = Path(self.trainer.default_root_dir), self._preferences()
+        head = self.head.cpu().eval()
+        with torch.no_grad():
+            said = [head(side) for side in (known.pairs.a, known.pairs.b)]
+        accuracy, count = pair_accuracy(said[0] - said[1], known.pairs.target)
+        ece = expected_calibration_error(said[0] - said[1], known.pairs.target)
+        facts: dict[str, Any] = {"accuracy": accuracy, "pairs_without_ties": count, "ece": ece}
+        if self.anchor is not None:
+            a, b = said
+            facts["bias"] = anchor_calibration(a, b, known.system_a, known.system_b, known.pairs.target, self.anchor)
+        with atomic_path(folder / "tunejury.safetensors") as temporary:
+            save_file({key: value.contiguous() for key, value in head.export().items()}, temporary)
+        write_json(folder / "tunejury.json", facts)
+        self.print(f"accuracy {accuracy:.4f} of {count} pairs, ECE {ece:.4f}: {folder / 'tunejury.safetensors'}")
+
+    def _preferences(self) -> Preferences:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data.val
+
 
 class EmbeddedRewardTraining(TuneJuryRanker):
     """Trains the head of an embedded reward, then calibrates and writes it into the run folder.
@@ -99,6 +148,9 @@ class EmbeddedRewardTraining(TuneJuryRanker):
         super().__init__(model.head, optimizer)
         self.model, self.warmup, self.export = model, warmup, export
         tie_audio_and_text(model.head)
+
+    def on_fit_start(self) -> None:
+        """Nothing to check: the pairs are made, not read."""
 
     def configure_optimizers(self) -> Any:
         """Linear warm-up, then a cosine to 0 over the whole fit."""

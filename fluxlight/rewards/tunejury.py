@@ -111,9 +111,7 @@ class TuneJury(nn.Module):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], inputs: Sequence[tuple[str, int]] | None = None) -> TuneJury:
         """Load a released ``.pt`` (``weights_only=True``) or a ``.safetensors`` with the same names."""
-        remedy = (
-            "fetch one from the TuneJury release (CC-BY-NC 4.0), or use the embedded fluxlight.rewards.RewardA"
-        )
+        remedy = "fetch one from the TuneJury release (CC-BY-NC 4.0), or use the embedded fluxlight.rewards.RewardA"
         state = read_weights(path, "TuneJury head", remedy, ("state_dict", "model_state_dict"))
         try:
             return cls.from_state_dict(state, inputs)
