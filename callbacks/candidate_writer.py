@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from callbacks.render_slice import check_codec, weights_hash
+from callbacks.render_slice import check_codec, decoded, weights_hash
 from fluxlight.codec import Codec
 from fluxlight.mining.candidates import open_folder, read_candidates, write_batch
 from fluxlight.types import Clip, PromptBatch
@@ -23,10 +23,14 @@ class CandidateWriter(L.Callback):
     Args:
         codec: latents -> audio.
         postprocess: callables on a `Clip`, applied in order.
+        device: where the codec runs: cpu, cuda, mps, or auto for the GPU where there is one; clips of two devices are
+            equal to float tolerance only.
     """
 
-    def __init__(self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None) -> None:
-        self.codec, self.postprocess = codec, postprocess or []
+    def __init__(
+        self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None, device: str = "cpu"
+    ) -> None:
+        self.codec, self.postprocess, self.device = codec, postprocess or [], device
         self.checkpoint = ""
         self.done: set[tuple[str, int, str]] = set()
 
@@ -66,7 +70,7 @@ class CandidateWriter(L.Callback):
         """Decode and append a batch; a clip that is not finite becomes a failed row."""
         latents = outputs.detach().cpu()
         fine = torch.isfinite(latents).flatten(1).all(1)
-        audio = self.codec.decode(torch.where(fine[:, None, None], latents, 0))
+        audio = decoded(self.codec, torch.where(fine[:, None, None], latents, 0), self.device)
         clips = [
             Clip(id, wave, self.codec.sample_rate, prompt)
             for id, wave, prompt in zip(batch.id, audio, batch.prompt, strict=True)

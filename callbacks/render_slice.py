@@ -13,9 +13,16 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
 from fluxlight.codec import Codec
+from fluxlight.device import chosen
 from fluxlight.mining.candidates import write_batch
 from fluxlight.model import FluxModel
 from fluxlight.types import Clip, PromptBatch
+
+
+def decoded(codec: Codec, latents: Tensor, device: str) -> Tensor:
+    """Audio ``(B, N)`` on the CPU of latents ``(B, L, D)``, decoded where ``device`` says."""
+    place = chosen(device)
+    return codec.to(place).decode(latents.to(place)).cpu()
 
 
 class RenderSlice(L.Callback):
@@ -30,6 +37,8 @@ class RenderSlice(L.Callback):
         codec: latents -> audio.
         postprocess: callables on a `Clip`, applied in order (`fluxlight.postprocess`).
         folder: below the run folder.
+        device: where the codec runs: cpu, cuda, mps, or auto for the GPU where there is one; clips of two devices are
+            equal to float tolerance only.
 
     Attributes:
         clips: of this process, until the validation ends.
@@ -37,9 +46,13 @@ class RenderSlice(L.Callback):
     """
 
     def __init__(
-        self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None, folder: str = "slice"
+        self,
+        codec: Codec,
+        postprocess: list[Callable[[Clip], Clip]] | None = None,
+        folder: str = "slice",
+        device: str = "cpu",
     ) -> None:
-        self.codec, self.postprocess, self.folder = codec, postprocess or [], folder
+        self.codec, self.postprocess, self.folder, self.device = codec, postprocess or [], folder, device
         self._forget()
 
     def _forget(self) -> None:
@@ -83,7 +96,7 @@ class RenderSlice(L.Callback):
         """Decode the latents of a batch, if this validation rendered any."""
         if outputs is None:
             return
-        audio = self.codec.decode(outputs.detach().cpu())
+        audio = decoded(self.codec, outputs.detach(), self.device)
         for row, (id, prompt, seed) in enumerate(zip(batch.id, batch.prompt, batch.seed.tolist(), strict=True)):
             clip = Clip(id, audio[row], self.codec.sample_rate, prompt)
             for step in self.postprocess:

@@ -46,6 +46,17 @@ class Decomposition:
     slice_seed: int = 42
     jobs: int = 2
 
+    def world(self, part: str) -> list[str]:
+        """Arguments that put another world's overlay over ``stages`` or ``scores``; none in the embedded one."""
+        path = (self.numbers.get("world") or {}).get(part)
+        return ["--config", shown(ROOT / path)] if path else []
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Arguments that say who judges, where it is not the embedded judges: there one reward drives and judges."""
+        name = (self.numbers.get("world") or {}).get("judges", "embedded")
+        return () if name == "embedded" else ("--judges", name, "--optimised", "reward")
+
     @property
     def judging(self) -> str:
         """Processes that judge: one costs about ten seconds of imports, too much for a handful of clips."""
@@ -125,6 +136,7 @@ class Decomposition:
     def stage(self, recipe: str, folder: str, init: str = "") -> list[str]:
         """Arguments shared by every call of a stage: recipe, overlay, data, seeds, folders."""
         words = ["--config", shown(ROOT / "configs" / "stages" / f"{recipe}.yaml"), "--config", shown(self.overlay)]
+        words += self.world("stages")
         words += ["--seed_everything", str(self.seed), "--data.slice_seed", str(self.slice_seed)]
         words += ["--data.store", self.place("store"), "--data.slice", self.place("slice")]
         words += ["--data.reference", self.place("reference")]
@@ -155,7 +167,7 @@ class Decomposition:
         choice = ("--top", str(numbers["top"])) if kind == "experts" else ()
         commands = (
             Command("fluxlight", ("predict", *words)),
-            Command("fluxlight", ("score", *folder)),
+            Command("fluxlight", ("score", *self.world("scores"), *folder)),
             Command("fluxlight", ("select", kind, *folder, "--slice", self.place("slice"), *choice)),
         )
         left = ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*")
@@ -184,7 +196,7 @@ class Decomposition:
             for q in quantiles
         ]  # fmt: skip
         folders = [self.at(step.name, "slice") for step in renders]
-        words = ("--prompts", self.place("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"))
+        words = ("--prompts", self.place("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"), *self.judges)
         slope = Command("experiments.score_sweep", (*words, "--plots", self.at("plots"), *folders))
         outputs, needs = ("sweep.json", "plots/score_sweep_*"), tuple(step.name for step in renders)
         return [
@@ -203,6 +215,7 @@ class Decomposition:
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
         words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
+        words += self.judges
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
         needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)), "slope")

@@ -1,16 +1,22 @@
-"""Freeze the reference split of the corpus under the judge CLAP-B. ``python -m experiments.reference``"""
+"""Freeze a reference under a judge: the corpus' own split under CLAP-B, or a folder of audio under any world's CLAP.
+
+``python -m experiments.reference``; the published one: ``--folder SDD-706 --judges published``.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from fluxlight.embedded.corpus import CorpusSpec, build
 from fluxlight.encoders.clap_b import ClapB
-from fluxlight.metrics.measure import prepare
+from fluxlight.metrics.clips import audio_files
+from fluxlight.metrics.judge_sets import NAMES, load_judges
+from fluxlight.metrics.measure import prepare, reference_from_files
 from fluxlight.metrics.reference import Reference
 
 BATCH = 10
@@ -18,24 +24,37 @@ BATCH = 10
 
 def main(args: Sequence[str] | None = None) -> int:
     """Write the statistics and embeddings of the reference clips under one loudness protocol."""
-    from tqdm import tqdm
-
     parser = argparse.ArgumentParser(prog="experiments.reference", description=__doc__)
     parser.add_argument("--clips", type=int, default=700, help="reference clips (the published SDD-706 has 706)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that render what the cache lacks")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that render what the cache lacks, or listen")
     parser.add_argument("--loudness", choices=("locked", "delivered"), default="locked", help="protocol (locked)")
+    parser.add_argument("--folder", type=Path, help="audio files in place of the corpus; of each its centre 10 s")
+    parser.add_argument("--judges", choices=NAMES, default="embedded", help="whose CLAP listens to the folder")
     parser.add_argument("--out", required=True, help="statistics file (.safetensors)")
     given = parser.parse_args(args)
+    if given.folder is None and given.judges != "embedded":
+        raise ValueError(f"--judges {given.judges} needs --folder: the corpus is heard by its own judge")
+    made = _of_corpus(given) if given.folder is None else _of_folder(given)
+    made.save(given.out)
+    return 0
+
+
+def _of_folder(given: argparse.Namespace) -> Reference:
+    files = audio_files(given.folder)
+    clap = next(iter(load_judges(given.judges).claps.values()))
+    return reference_from_files(files, clap, given.loudness, given.folder.resolve().name, given.jobs, True)
+
+
+def _of_corpus(given: argparse.Namespace) -> Reference:
+    from tqdm import tqdm
+
     audio, clap = build(CorpusSpec(sizes={"reference": given.clips}), jobs=given.jobs).audio("reference"), ClapB()
     parts = []
     starts = range(0, given.clips, BATCH)
     for start in tqdm(starts, desc=f"reference of {given.clips} clips", unit="batch", disable=None):
         clips = [prepare(clip, 44_100, given.loudness) for clip in audio[start : start + BATCH]]
         parts.append(clap.embed_audio(torch.from_numpy(np.stack(clips)), 44_100))
-    Reference.from_embeddings(torch.cat(parts), clap.identity, 44_100, "reference", loudness=given.loudness).save(
-        given.out
-    )
-    return 0
+    return Reference.from_embeddings(torch.cat(parts), clap.identity, 44_100, "reference", loudness=given.loudness)
 
 
 if __name__ == "__main__":

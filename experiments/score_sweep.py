@@ -15,6 +15,7 @@ import numpy as np
 
 from fluxlight.files import write_json
 from fluxlight.metrics.clips import Prompt, read_prompts, rendering_of
+from fluxlight.metrics.judge_sets import NAMES, load_judges
 from fluxlight.metrics.measure import Judges, measure
 from fluxlight.metrics.statistics import slope, t_interval
 from fluxlight.mining.candidates import read_candidates
@@ -39,14 +40,15 @@ def summarise(settings: Sequence[float], values: Mapping[str, np.ndarray]) -> di
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Judge the folders with both rewards, write and draw the slopes."""
+    """Judge the folders with the rewards of a world, write and draw the slopes."""
     from fluxlight.report.plots import plot_score_sweep
-    from fluxlight.rewards.embedded import RewardA, RewardB
 
     parser = argparse.ArgumentParser(prog="experiments.score_sweep", description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", help="rendered folders, one per score asked for")
     parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--judges", choices=NAMES, default="embedded", help="whose rewards judge")
+    parser.add_argument("--optimised", action="append", default=[], metavar="NAME", help="a judge that also selected")
     parser.add_argument("--out", required=True, help="JSON to write")
     parser.add_argument("--plots", type=Path, required=True, help="folder of score_sweep_<reward>.png")
     given = parser.parse_args(args)
@@ -55,7 +57,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if unknown := [id for id in ids if id not in texts]:
         raise ValueError(f"{given.folders[0]} holds clips of no prompt in {given.prompts}: {', '.join(unknown[:5])}")
     prompts: list[Prompt] = [texts[id] for id in ids]
-    judges = Judges(rewards={"reward_a": RewardA(), "reward_b": RewardB()}, optimised=frozenset({"reward_a"}))
+    everyone = load_judges(given.judges)
+    optimised = (everyone.optimised | set(given.optimised)) & set(everyone.rewards)
+    judges = Judges(rewards=everyone.rewards, optimised=frozenset(optimised))
     settings, tables = [], []
     for folder in given.folders:
         score = rendering_of(folder).get("score")

@@ -80,8 +80,8 @@ def mert_folder(folder: Path, hidden: int = 32, **settings: Any) -> Path:
     return folder
 
 
-def t5_folder(folder: Path) -> Path:
-    """A T5 with encoder and decoder as published, 8 wide, and a tokenizer of single letters."""
+def t5_folder(folder: Path, width: int = 8) -> Path:
+    """A T5 with encoder and decoder as published, ``width`` wide, and a tokenizer of single letters."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -94,7 +94,7 @@ def t5_folder(folder: Path) -> Path:
         torch.manual_seed(2)
         network = T5ForConditionalGeneration(
             T5Config(
-                vocab_size=64, d_model=8, d_kv=4, d_ff=16, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+                vocab_size=64, d_model=width, d_kv=4, d_ff=16, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
             )
         )
     network.save_pretrained(folder)

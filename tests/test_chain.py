@@ -168,6 +168,29 @@ def test_every_scale_has_a_plan_whose_needs_come_first(
     assert {f"row{k}" for k in range(5)} <= seen and ("trunk" in seen) == numbers["trunk"]
 
 
+def test_the_full_scale_is_of_the_published_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("data/store/meta.json", "data/slice/meta.json", "data/reference.safetensors"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    numbers = read_numbers("full")
+    for path in (numbers["world"]["stages"], numbers["world"]["scores"]):
+        assert (ROOT / path).is_file()
+    plan = Decomposition(tmp_path, numbers, ROOT / numbers["overlay"])
+    lines = {step.name: [command.line for command in step.commands] for step in plan.steps()}
+    for line in (line for found in lines.values() for line in found):
+        verb = line.split()[1]
+        if verb in ("fit", "validate", "predict"):
+            # behind the scale's overlay, whose sizes are those of any world
+            assert line.index("scales/full.yaml") < line.index("worlds/published.yaml")
+        assert ("published_score.yaml" in line) == (verb == "score")
+    for name in ("slope", "evaluate"):
+        # one reward drives and judges, and is marked; the CLAP that judges selects nothing
+        assert "--judges published --optimised reward" in lines[name][-1]
+    embedded = Decomposition(tmp_path, read_numbers("tiny"), ROOT / "configs/scales/tiny.yaml")
+    assert not any("published" in command.line for step in embedded.steps() for command in step.commands)
+
+
 def test_the_chain_file_has_a_comment_on_every_key():
     for scale in SCALES:
         lines = (ROOT / "configs" / "chain" / f"{scale}.yaml").read_text().splitlines()

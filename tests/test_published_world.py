@@ -52,7 +52,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights folder with every file of the published world in small."""
     folder = tmp_path_factory.mktemp("weights")
     publish(folder)
-    t5_folder(folder / "flan-t5-large")
+    t5_folder(folder / "flan-t5-large", width=1024)
     state = laion_state()
     for number, name in enumerate((MUSIC, SPEECH)):
         laion_file(
@@ -139,7 +139,7 @@ def test_from_store_to_table_with_published_parts(stores: Path, tmp_path: Path) 
     run = tmp_path / "run"
     words = ["--config", str(STAGES / "score_cond_sft.yaml"), "--config", str(WORLDS.parent / "scales" / "debug.yaml"),
              "--config", str(WORLDS / "published.yaml"), "--data.store", str(stores / "train"),
-             "--data.slice", str(stores / "slice"), "--data.slice_clips", "1", "--model.backbone.text_dim", "8",
+             "--data.slice", str(stores / "slice"), "--data.slice_clips", "1",
              "--data.candidates.prompts", "2", "--data.candidates.per_prompt", "1", "--plan.sft.updates", "2",
              "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1"]  # fmt: skip
     assert main(["fit", *words, "--trainer.default_root_dir", str(run)], standalone=False) == 0
@@ -173,7 +173,7 @@ def test_a_store_of_the_other_world_is_refused(
 ) -> None:
     words = ["--config", str(STAGES / "score_cond_sft.yaml"), "--config", str(WORLDS.parent / "scales" / "debug.yaml"),
              "--config", str(WORLDS / "published.yaml"), "--data.store", str(stores / "train"), "--data.slice", "null",
-             "--model.backbone.text_dim", "8", "--trainer.accelerator", "cpu"]  # fmt: skip
+             "--trainer.accelerator", "cpu"]  # fmt: skip
     embedded = ["--trainer.callbacks", '[{"class_path": "callbacks.RenderSlice", "init_args": {"codec": '
                 '{"class_path": "fluxlight.codec.EmbeddedCodec"}}}]']  # fmt: skip
     assert main(["fit", *words, *embedded, "--trainer.default_root_dir", str(tmp_path)]) == 2
