@@ -196,12 +196,21 @@ def test_settings_and_lists_are_read_as_the_command_line_reads_them(tmp_path: Pa
     assert "mdx_extra" not in {n.name for n in needs(read_configs([tmp_path / "1.yaml", tmp_path / "2.yaml"]))}
 
 
+def test_a_published_checkpoint_that_a_stage_starts_from_is_listed(tmp_path: Path) -> None:
+    start = tmp_path / "start.yaml"
+    for given in ("/data/fluxaudio_s_full.pth", "runs/trunk/bundle", None):
+        start.write_text(yaml.safe_dump({"model": {"init_args": {"init_from": given}}}))
+        listed = [(n.name, n.path, n.asked_by) for n in needs(read_configs([start]))]
+        checkpoint = ("fluxaudio_s_full.pth", given, "init_from")
+        assert listed == ([checkpoint] if given and given.endswith(".pth") else [])
+
+
 def test_the_verb_lists_what_is_there_and_what_is_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ["weights", "--config", str(ROOT / "configs" / "worlds" / "published_score.yaml")]
     assert main(config) == 1
     said = capsys.readouterr().out
     assert "tunejury.pt: MISSING" in said and "fluxlight.rewards.RewardB" in said and "CC-BY-NC 4.0" in said
-    assert "2,352,471,003 bytes" in said and "0 of 4" in said
+    assert "2,352,471,003 bytes" in said and "0 of 5" in said
     folder.mkdir()
     (folder / "tunejury.pt").write_bytes(b"x")
     assert main([*config, "--json"]) == 1

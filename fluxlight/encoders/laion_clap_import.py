@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -60,7 +61,9 @@ def _build(sizes: Sizes) -> Any:
     module.RobertaModel = _Made(RobertaModel, RobertaConfig(**sizes.text()))  # type: ignore[attr-defined]
     config = json.loads((folder / "model_configs" / f"HTSAT-{AUDIO[sizes.width][0]}.json").read_text("utf-8"))
     config["text_cfg"]["model_type"] = "roberta"
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # the package calls torch.meshgrid without its new argument
+        warnings.filterwarnings("ignore", message="torch.meshgrid")
         return module.CLAP(**config, enable_fusion=False, fusion_type="None")
 
 

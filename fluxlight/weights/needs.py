@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from fluxlight.weights.catalogue import CATALOGUE
+
 FOLDER_KEY = "weights_folder"
 """Key of a config, at its top, that names the weights folder."""
 
@@ -99,6 +101,10 @@ def _merge(old: Any, new: Any) -> Any:
 def needs(config: Mapping[str, Any]) -> list[Need]:
     """Every file that the classes of a merged config load, each (name, path) once, in order of appearance."""
     found: dict[tuple[str, str | None], Need] = {}
+    start = _start(config)
+    if start is not None and Path(start).name in CATALOGUE:
+        need = Need(Path(start).name, start, "init_from")
+        found[need.name, need.path] = need
     for name, args in _classes(config):
         for file, path in _CLASSES[name](args):
             need = Need(file, str(path) if path else None, name, bool(args.get("optional")))
@@ -106,6 +112,14 @@ def needs(config: Mapping[str, Any]) -> list[Need]:
             if known.optional and not need.optional:
                 found[need.name, need.path] = need
     return list(found.values())
+
+
+def _start(config: Mapping[str, Any]) -> str | None:
+    """What a stage starts from, where it says."""
+    model = config.get("model")
+    args = model.get("init_args") if isinstance(model, dict) else None
+    start = args.get("init_from") if isinstance(args, dict) else None
+    return start if isinstance(start, str) else None
 
 
 def _classes(value: Any) -> Iterator[tuple[str, Args]]:
