@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fluxlight.bench import ceilings, levers, published_way, s44
+from fluxlight.bench import ceilings, levers, metrics, published_way, s44
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
@@ -20,7 +20,7 @@ SMALL = TINY | dict(hidden_dim=32, num_heads=2, depth=3, fused_depth=1, latent_s
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(repeats=1, ceiling=1e9)
+    return Settings(repeats=1, ceiling=1e9, yardsticks={"fp32": ceilings.product("cpu", 64, torch.float32)})
 
 
 def test_a_run_prints_and_writes_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
@@ -95,9 +95,10 @@ def test_s44_reports_every_kind_beside_the_published_way(settings: Settings) -> 
     assert first.data["flops_forward"] > 0
     kinds = [(line.data["kind"].split(",")[0], line.data["batch"], line.data["way"]) for line in lines]
     names = ("forward", "training step", "sampling")
-    assert kinds == [(kind, b, way) for b in (1, 4) for kind in names for way in ("eager", "published")]
+    assert kinds == [(kind, b, way) for b in (1, 4, 8) for kind in names for way in ("eager", "published")]
     for line in lines:
-        assert line.data["share_of_ceiling"] == pytest.approx(line.data["flops"] / line.data["seconds"] / 1e9)
+        achieved = line.data["flops"] / line.data["seconds"]
+        assert line.data["share_of_ceiling"] == pytest.approx(achieved / line.data["ceiling"])
         assert line.data["of_published"] == 1 or line.data["way"] == "eager"
 
 
@@ -118,6 +119,14 @@ def test_levers_change_no_result() -> None:
     expected = JointGuidance(model, data.condition, 5.0)(data.x, levers.T)
     for name, run in levers._steps(model, data).items():
         torch.testing.assert_close(run(), expected, atol=2e-4, rtol=0, msg=name)
+
+
+def test_a_table_costs_what_both_lines_say(settings: Settings, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    statistics, evaluation = metrics.lines(settings, resamples=3, clips=2, clip_seconds=1.2)
+    assert statistics.data["seconds"] > 0 and "3 resamples" in statistics.what
+    assert evaluation.data["times_real_time"] == pytest.approx(2.4 / evaluation.data["seconds"])
+    assert "2 clips of 1.2 s" in evaluation.what
 
 
 def test_median_leaves_out_the_first_run(settings: Settings) -> None:

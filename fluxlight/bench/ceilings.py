@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from fluxlight.bench.measure import Line, Settings, rate
+from fluxlight.bench.measure import Line, Run, Settings, rate
 
 SIZES = (1024, 2048, 4096)
 
 
 def lines(settings: Settings, sizes: tuple[int, ...] = SIZES) -> list[Line]:
-    """Best square matrix product and best copy; the former become ``settings.ceiling`` and ``half_ceiling``."""
+    """Best square matrix product and best copy; the former become ``settings.ceiling`` and its yardsticks."""
     cuda = settings.device.startswith("cuda")
     sizes = (*sizes, 8192) if cuda and sizes == SIZES else sizes
     out = []
     for dtype in (torch.float32, torch.bfloat16) if cuda else (torch.float32,):
-        best, size = max((_product(settings, n, dtype), n) for n in sizes)
+        best, size = max((_measured(settings, n, dtype), n) for n in sizes)
         name = str(dtype).removeprefix("torch.")
         if dtype == torch.float32:
             settings.ceiling = best
-        else:
-            settings.half_ceiling = best
+        settings.yardsticks["fp32" if dtype == torch.float32 else "bf16"] = product(settings.device, size, dtype)
         what = f"{name} matrix product, {size} x {size} (best of {', '.join(map(str, sizes))})"
         out.append(Line("ceilings", what, rate(best), "1 (the ceiling)", {"flops_per_s": best, "dtype": name}))
     # larger than any cache: a core's share of a server's L3 can be hundreds of MiB
@@ -34,10 +33,10 @@ def lines(settings: Settings, sizes: tuple[int, ...] = SIZES) -> list[Line]:
     return out
 
 
-def _product(settings: Settings, size: int, dtype: torch.dtype) -> float:
-    settings.say(f"ceilings: {str(dtype).removeprefix('torch.')} matrix product {size}")
+def product(device: str, size: int, dtype: torch.dtype) -> tuple[Run, float]:
+    """Square matrix products as a run, and its FLOPs."""
     draw = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(size, size, generator=draw).to(settings.device, dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, generator=draw).to(device, dtype) for _ in range(2))
     out = torch.empty_like(a)
     # several in a row, so that a small product is not lost in the clock or, on a GPU, in the start of its kernels
     many = max(1, (4096 // size) ** 2)
@@ -46,4 +45,10 @@ def _product(settings: Settings, size: int, dtype: torch.dtype) -> float:
         for _ in range(many):
             torch.mm(a, b, out=out)
 
-    return 2 * size**3 * many / settings.seconds(run)
+    return run, 2.0 * size**3 * many
+
+
+def _measured(settings: Settings, size: int, dtype: torch.dtype) -> float:
+    settings.say(f"ceilings: {str(dtype).removeprefix('torch.')} matrix product {size}")
+    run, flops = product(settings.device, size, dtype)
+    return flops / settings.seconds(run)

@@ -40,7 +40,8 @@ class Settings:
         full: all sizes, all 25 steps and compiled networks too.
         device: where the networks run.
         ceiling: the best fp32 matrix product, FLOP/s; measured before the parts run.
-        half_ceiling: the best bf16 matrix product on a GPU, FLOP/s; None elsewhere.
+        yardsticks: the best matrix product in fp32 (and in bf16 on a GPU) as a run and its FLOPs: timed in turns with
+            what is held against it, since a machine that others share is not equally fast at all times.
         begin: when the benchmark began, for the progress.
     """
 
@@ -48,7 +49,7 @@ class Settings:
     full: bool = False
     device: str = "cpu"
     ceiling: float = 1.0
-    half_ceiling: float | None = None
+    yardsticks: dict[str, tuple[Run, float]] = field(default_factory=dict)
     begin: float = field(default_factory=time.perf_counter)
 
     def say(self, what: str) -> None:

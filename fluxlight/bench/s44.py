@@ -22,7 +22,7 @@ FEW = 5
 def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
     """Every measurement with its FLOPs, its share of the ceiling and its share of the published way's time."""
     cuda = settings.device.startswith("cuda")
-    batches = ((1, 8, 64, 100) if cuda else (1, 4, 8)) if settings.full else ((1, 64) if cuda else (1, 4))
+    batches = ((1, 8, 64, 100) if cuda else (1, 4, 8)) if settings.full else ((1, 64) if cuda else (1, 4, 8))
     settings.say("s44: counting operations")
     work = Work.of(sizes)
     clip = {"forward": work.forward, "training": work.training, "sampling_25": work.sampling(STEPS)}
@@ -99,8 +99,9 @@ def _report(
 ) -> Iterator[Line]:
     precision = "bf16" if half else "fp32"
     settings.say(f"s44: {kind}, {batch} clips, {precision}: {', '.join(runs)}")
-    times = settings.alternate(runs, 1 if kind.startswith("sampling") else None)
-    ceiling = settings.half_ceiling if half and settings.half_ceiling else settings.ceiling
+    product, product_flops = settings.yardsticks[precision]
+    times = settings.alternate({"product": product, **runs}, 1 if kind.startswith("sampling") else None)
+    ceiling = product_flops / times.pop("product")
     for name, took in times.items():
         share, against = flops / took / ceiling, took / times["published"]
         # the published way does more: its share of the ceiling is of the work that is needed, like ours
@@ -111,6 +112,6 @@ def _report(
             f"{share:.2f} of the ceiling, {rate(flops / took)}; {against:.2f} of the published way",
             {
                 "kind": kind, "batch": batch, "precision": precision, "way": name, "seconds": scale * took,
-                "flops": scale * flops, "share_of_ceiling": share, "of_published": against,
+                "flops": scale * flops, "ceiling": ceiling, "share_of_ceiling": share, "of_published": against,
             },
         )  # fmt: skip
