@@ -20,13 +20,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; ``audio`` gives each row a clip to play (page only)."""
+    """A table; ``audio`` gives each row a clip to play and ``wrap`` names columns of prose (page only)."""
 
     title: str
     head: list[str]
     rows: list[list[str]]
     numeric: int = 1
     audio: list[str] = field(default_factory=list)
+    wrap: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Forest:
-    """A forest plot of one measure (page only: the tables hold its numbers)."""
+    """A forest plot of one measure (not in the twin of a folder: the tables hold its numbers)."""
 
     title: str
     lines: list[Line]
     soft: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        """Of its rows."""
+        return [line.label for line in self.lines]
 
 
 Block = Text | Table | Forest
@@ -69,7 +75,7 @@ def blocks(result: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> l
             made += _rows(result, optimised)
             made.append(_cells(result, table, optimised, title))
             if table["comparisons"]:
-                made += [*_forests(table, optimised), _differences(table, optimised)]
+                made += [*_forests(table, optimised), _differences(table, optimised), *_resolution(table)]
         made += _slopes(result, optimised) + _components(result, optimised)
     return made + _lost(result)
 
@@ -94,11 +100,19 @@ def _frame(result: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> s
     source = result["source"]
     n = evaluation["frame"]["n"] if evaluation else 0
     updates = ", ".join(f"{step} {count}" for step, count in source["updates"].items())
+    cost = f"Its own cells took {result['seconds'] / 60:.1f} minutes" if result["seconds"] else "It made no cell anew"
+    machine = f"{result['environment']['cores']} cores"
+    other = f"Its trainings have {changed(result)}, unlike the chain's. " if changed(result) else ""
     return (
         f"{n} prompts, the same for every cell; chain {source['chain']} (seed {source['seed']}, updates: {updates}; "
-        f"data {source['data']}). Work in all {result['seconds'] / 60:.1f} minutes. {result['date']}, revision "
+        f"data {source['data']}). {other}{cost} ({machine}, judging not counted). {result['date']}, revision "
         f"{result['environment']['revision'] or 'unknown'}. Made by: {result['command']}"
     )
+
+
+def changed(result: Mapping[str, Any]) -> str:
+    """What ``--set`` has changed in every training, in words; empty for nothing."""
+    return ", ".join(f"{key}={value}" for key, value in (result.get("overrides") or {}).items())
 
 
 def _value(entry: Mapping[str, Any], metric: str) -> str:
@@ -147,6 +161,20 @@ def _differences(table: Mapping[str, Any], optimised: Sequence[str]) -> Table:
         rows.append([system, other, *said])
     title = "Differences with 95 % intervals; * Holm p < 0.05 over all measures of the table"
     return Table(title, ["cell", "against", *(heading(m, optimised) for m in metrics)], rows, numeric=2)
+
+
+def _resolution(table: Mapping[str, Any]) -> list[Block]:
+    """A warning where permutations are too few for any p to survive Holm's correction over so many comparisons."""
+    drawn = min((c["resamples"] for c in table["comparisons"] if c.get("test") == "swap permutation"), default=0)
+    count = len(table["comparisons"])
+    if not drawn or count / (drawn + 1) < 0.05:
+        return []
+    said = (
+        f"Measures of a whole set are tested by {drawn} permutations, so p is at least {1 / (drawn + 1):.4f}; Holm's p "
+        f"over {count} comparisons can stay above 0.05 however large the difference: read the intervals, or judge "
+        f"again with --resamples {100 * count}."
+    )
+    return [Text(said, note=True)]
 
 
 def _star(p: float) -> str:
@@ -255,4 +283,4 @@ def _lost(result: Mapping[str, Any]) -> list[Block]:
     lost = [
         [name, cell["state"], cell.get("why", "")] for name, cell in result["cells"].items() if cell["state"] != "done"
     ]
-    return [Table("What is not there, and why", ["cell", "state", "reason"], lost, numeric=3)] if lost else []
+    return [Table("What is not there, and why", ["cell", "state", "reason"], lost, 3, wrap=(2,))] if lost else []

@@ -2,12 +2,14 @@
 
 ``python -m experiments.claims runs/experiments --out experiments/README.md``
 
-The claims stand in ``experiments/claims.yaml``; the rule, word for word as the page has it, is ``RULE``.
+It is the last step of every experiment, which writes ``claims.md`` beside its results. The claims stand in
+``experiments/claims.yaml``; the rule, word for word as the page has it, is ``RULE``.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 
 import yaml
 
+from experiments.blocks import Table, changed
 from experiments.experiment import names, read_experiment
-from experiments.page import collect
+from experiments.page import collect, write_report
+from experiments.twin import write_twins
 from fluxlight.files import write_text
 from fluxlight.report.table import grid, label, number, with_interval
 
-CLAIMS = Path(__file__).parent / "claims.yaml"
+CLAIMS, SWEEPS = Path(__file__).parent / "claims.yaml", Path(__file__).parent / "sweeps"
 REPRODUCED, NOT, CANNOT = "reproduced", "not reproduced", "cannot tell"
 UNTESTABLE, ABSENT = "not testable here", "not run yet"
 RULE = """
@@ -33,13 +37,14 @@ START = """
 python -m experiments.chain --scale laptop --out runs/laptop       # what they all stand on
 python -m experiments.run all --from runs/laptop --out runs/experiments --jobs 2
 python -m experiments.sweep experiments/sweeps/heads.yaml --from runs/laptop --out runs/experiments
+python -m experiments.sweep experiments/sweeps/bayes.yaml --from runs/laptop --out runs/experiments
 python -m experiments.claims runs/experiments --out experiments/README.md
 ```
 
 Each experiment is one file in `experiments/cells` and one command, `python -m experiments.run NAME --from CHAIN
 --out DIR`: resumable, at any scale of the chain, in several processes (`--jobs`) or on several GPUs (`--devices`).
 `--plan` says what would be made, `--smoke` makes two cells of each. `DIR/index.html` shows all of them, with forest
-plots and audio."""
+plots and audio. The last line writes this page, and a short report of each experiment into `results`."""
 NOTE = """
 Everything ours is another model, other data and other judges than the published: only signs and significance can be
 compared. Intervals are over prompts; there is one training seed unless seeds are named, so a difference between two
@@ -141,44 +146,83 @@ def read_claims(path: Path = CLAIMS) -> list[dict[str, Any]]:
     return claims
 
 
-def table(known: Known) -> str:
-    """The table of claims as Markdown."""
+def table(known: Known) -> Table:
+    """The claims with their findings."""
     rows = []
     for claim in read_claims():
         found = judge(claim, known)
-        result = known.get(claim.get("experiment", ""), (None, None))[0]
-        said = f"{found.figure}; {found.note}" if found.figure and found.note else found.figure or found.note
         name = claim.get("experiment", "")
-        scale = f"{result['source']['chain']}, {result['clips'] or 'all'} prompts" if result else ""
-        cost = f"{result['seconds'] / 60:.0f} min" if result else ""
-        when = f"{result['date']}, {result['environment']['revision'] or 'unknown'}" if result else ""
-        published, code = f"{claim['published']} ({claim['source']})", f"`{name}`" if name else ""
-        rows.append([claim["claim"], published, code, scale, cost, said, f"**{found.verdict}**", when])
-    return grid(
-        ["claim", "published", "experiment", "scale", "cost", "ours, 95 %", "verdict", "date, revision"], rows, 8
-    )
+        result = known.get(name, (None, None))[0]
+        said = f"{found.figure}; {found.note}" if found.figure and found.note else found.figure or found.note
+        command = f"`python -m experiments.run {name}`" if name else ""
+        scale = cost = when = ""
+        if result:
+            command = f"`{result['command']}`"
+            scale = f"{result['source']['chain']}, {result['clips'] or 'all'} prompts"
+            scale += f", trainings with {changed(result)}" if changed(result) else ""
+            cost, when = minutes(result), f"{result['date']}, {result['environment']['revision'] or 'unknown'}"
+        published = f"{claim['published']} ({claim['source']})"
+        rows.append([claim["claim"], published, command, scale, cost, said, f"**{found.verdict}**", when])
+    head = ["claim", "published", "command", "scale", "cost", "ours, 95 %", "verdict", "date, revision"]
+    return Table("Claims", head, rows, numeric=len(head), wrap=(0, 1, 2, 3, 5, 7))
+
+
+def minutes(result: Mapping[str, Any]) -> str:
+    """What an experiment's own cells have cost, the processes that made them added up."""
+    if not result["seconds"]:
+        return f"none beyond the chain's {result['source']['minutes']:.0f} min"
+    environment = result["environment"]
+    threads = f"{environment['threads']} of " if "threads" in environment else ""
+    return f"{result['seconds'] / 60:.1f} min on {threads}{environment['cores']} cores"
+
+
+def write_all(out: Path) -> None:
+    """Write a folder's whole report: ``index.html``, ``README.md`` and ``claims.md``."""
+    claims = table(_known(out))
+    rows = [[row[0], row[1], row[5], row[6].strip("*")] for row in claims.rows]
+    short = Table("Claims of the paper and its neighbours", ["claim", "published", "ours, 95 %", "verdict"], rows, 4,
+                  wrap=(0, 1, 2))  # fmt: skip
+    write_report(out, [short])
+    write_claims(out, out / "claims.md")
 
 
 def write_claims(out: Path, path: Path) -> None:
     """Write the page of claims from a folder of experiments."""
-    known = {result["experiment"]: (result, evaluation) for result, evaluation in collect(out)}
+    known = _known(out)
     chains = {r["source"]["chain"]: r for r, _ in known.values()}
-    lines = []
-    for name in names():
-        experiment = read_experiment(name)
-        found = known.get(name, (None, None))[0]
-        done = sum(cell["state"] == "done" for cell in found["cells"].values()) if found else 0
-        state = f"{done} of {len(experiment.cells)} cells" if found else "not run yet"
-        cost = f"{found['seconds'] / 60:.1f} min on {found['environment']['cores']} cores" if found else ""
-        lines.append([f"`{name}`", experiment.question, state, cost])
+    claims = table(known)
     text = [
         "# Experiments", "",
         "Written by `python -m experiments.claims` from the folders of the experiments alone; do not edit.", START, "",
-        "## Claims", RULE, NOTE, "", table(known), "", "## What is there", "",
-        grid(["experiment", "question", "state", "cost of its own cells"], lines, 4), "",
+        "## Claims", RULE, NOTE, "", grid(claims.head, claims.rows, claims.numeric), "", "## What is there", "",
+        grid(["experiment", "question", "state", "cost of its own cells"], _state(known, path), 4), "",
         "## Versions", "", *(_versions(name, result) for name, result in chains.items()), "",
     ]  # fmt: skip
     write_text(path, "\n".join(text))
+
+
+def _known(out: Path) -> Known:
+    return {result["experiment"]: (result, evaluation) for result, evaluation in collect(out)}
+
+
+def _state(known: Known, path: Path) -> list[list[str]]:
+    """A row for each experiment and sweep that is shipped or there, with a link to its report if that lies beside."""
+    sweeps = [file.stem for file in sorted(SWEEPS.glob("*.yaml"))]
+    lines = []
+    for name in dict.fromkeys([*names(), *sweeps, *known]):
+        result = known.get(name, (None, None))[0]
+        if result:
+            done = sum(cell["state"] == "done" for cell in result["cells"].values())
+            lost = [cell for cell, found in result["cells"].items() if found["state"] != "done"]
+            state = f"{done} of {len(result['cells'])} cells" + (f"; not there: {', '.join(lost)}" if lost else "")
+            question, cost = result["question"], minutes(result)
+        else:
+            state, cost = "not run yet", ""
+            question = read_experiment(name).question if name in names() else f"`experiments/sweeps/{name}.yaml`"
+        report = Path("results") / f"{name}.md"
+        there = f"[`{name}`]({report.as_posix()})" if (path.parent / report).is_file() else f"`{name}`"
+        lines.append([there, question, state, cost])
+    return lines
 
 
 def _versions(name: str, result: Mapping[str, Any]) -> str:
@@ -191,13 +235,20 @@ def _versions(name: str, result: Mapping[str, Any]) -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Write the page of claims."""
+    """Write the report of a folder again; with ``--out`` also the page of claims and a short report of each."""
     parser = argparse.ArgumentParser(prog="experiments.claims", description=__doc__.split("\n")[0])
     parser.add_argument("experiments", type=Path, help="folder of experiments")
-    parser.add_argument("--out", type=Path, required=True, help="Markdown to write")
+    parser.add_argument("--out", type=Path, help="Markdown to write; reports with plots go to results/ beside it")
     given = parser.parse_args(args)
-    write_claims(given.experiments, given.out)
-    print(f"{len(read_claims())} claims -> {given.out}")
+    try:
+        write_all(given.experiments)
+        if given.out:
+            twins = write_twins(given.experiments, given.out.parent / "results")
+            write_claims(given.experiments, given.out)
+            print(f"{len(read_claims())} claims -> {given.out}, {len(twins)} reports -> {given.out.parent / 'results'}")
+    except (ValueError, OSError) as error:
+        print(f"claims: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

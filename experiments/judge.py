@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Judged:
         jobs: processes.
         judges: "embedded" or "published", see ``fluxlight.metrics.judge_sets``.
         report: takes a line.
+        command: what makes the result again.
+        overrides: keys of every training that differ from the chain's.
     """
 
     source: Source
@@ -42,6 +44,8 @@ class Judged:
     jobs: int = 1
     judges: str = "embedded"
     report: Callable[[str], None] = print
+    command: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def prompts(self) -> list[Prompt]:
         """The prompts all cells were rendered for."""
@@ -84,29 +88,22 @@ class Judged:
         cells = {cell.name: self._fate(places.get(cell.name), outcomes) for cell in experiment.cells}
         good = [cell for cell in experiment.cells if cells[cell.name]["state"] == "done"]
         made = {cell.name: places[cell.name].hash for cell in good}
-        key = hash_of(
-            [
-                made,
-                self.clips,
-                self.resamples,
-                self.judges,
-                experiment.loudness,
-                _pairs(experiment, good),
-                experiment.analysis,
-            ]
-        )
+        protocol = [self.clips, self.resamples, self.judges, experiment.loudness]
+        key = hash_of([made, *protocol, _pairs(experiment, good), experiment.analysis])
         result: dict[str, Any] = {
             "experiment": experiment.name, "title": experiment.title, "question": experiment.question,
             "analysis": experiment.analysis, "loudness": experiment.loudness, "clips": self.clips, "key": key,
-            "command": f"python -m experiments.run {experiment.name} --from {self.source.path.name} --out DIR",
-            "source": self.source.facts(), "cells": cells,
+            "command": self.command, "overrides": dict(self.overrides), "source": self.source.facts(), "cells": cells,
             "groups": _groups(experiment.cells), "against": {c.name: c.against for c in experiment.cells if c.against},
             "deltas": {cell.name: cell.delta for cell in experiment.cells},
             "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 1),
         }  # fmt: skip
         before = _known(folder / RESULT)
         if before.get("key") == key and before.get("cells") == cells and (folder / "table.json").is_file():
-            return before
+            said = {**before, "command": self.command, "overrides": dict(self.overrides)}
+            if said != before:
+                write_json(folder / RESULT, said)
+            return said
         if len(good) >= 2:
             prompts, judges = self.prompts(), load_judges(self.judges)
             systems = {c.name: self.clips_of(_slice(places[c.name]), prompts) for c in good}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from experiments.steps import clock
 from experiments.work import Outcome, make_all
 from fluxlight.metrics.judge_sets import NAMES
 
-SMOKE_CLIPS = 4
+SMOKE_CLIPS, RESAMPLES = 4, 1000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,21 +39,15 @@ def parser() -> argparse.ArgumentParser:
     add("--from", dest="source", type=Path, required=True, metavar="DIR", help="run folder of a finished chain")
     add("--out", type=Path, required=True, help="folder of the experiments")
     add("--clips", type=int, help="render and judge only the first so many prompts (all)")
-    add("--jobs", type=int, default=1, help="processes that make cells, and that judge (1)")
+    add("--jobs", type=int, help="processes that make cells, and that judge (1, or one a device)")
     add("--devices", default="", help="CUDA devices, one process each in turn: 0,1,2,3")
     add("--judges", choices=NAMES, default="embedded", help="who judges (embedded)")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples and permutations of FAD and KAD (1000)")
+    add("--resamples", type=int, default=RESAMPLES, help="bootstrap resamples and permutations of FAD and KAD (1000)")
     add("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
         help="a key of every training's configuration, such as trainer.max_steps=1000: said in the report")  # fmt: skip
     add("--only", choices=("inference",), help="leave out cells that have to be trained, and say so")
-    add(
-        "--cell",
-        dest="cells",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="make only these cells, and their bases",
-    )
+    add("--cell", dest="cells", action="append", default=[], metavar="NAME",
+        help="make only these cells, and their bases")  # fmt: skip
     add("--retry", action="store_true", help="try again what failed before")
     add("--smoke", action="store_true", help=f"two cells of everything, {SMOKE_CLIPS} clips: does it run?")
     add("--plan", action="store_true", help="say what would be made, and make nothing")
@@ -62,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     """Make, judge, report; 0 when all is there, 2 after an error, 130 after Ctrl-C."""
     given = parser().parse_args(args)
-    again = " ".join(["python -m experiments.run", *(sys.argv[1:] if args is None else args)])
+    again = shlex.join(["python", "-m", "experiments.run", *(sys.argv[1:] if args is None else args)])
     begin = time.monotonic()
     try:
         run(given)
@@ -78,28 +73,31 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         from fluxlight.cli import one_line
 
-        say(f"experiments: {one_line(error)}; what is done is kept, go on with: {again}")
+        say(f"experiments: {one_line(error)}")
         return 2
 
 
 def run(given: argparse.Namespace) -> None:
     """Everything behind the arguments."""
-    from experiments.page import write_report
+    from experiments.claims import write_all
 
     wanted = names() if given.experiments == ["all"] else given.experiments
     experiments = [read_experiment(name, given.smoke) for name in wanted]
+    devices = [word for word in given.devices.split(",") if word]
+    given.jobs = max(1, len(devices)) if given.jobs is None else given.jobs
     if given.jobs < 1 or (given.clips is not None and given.clips < 2):
         raise ValueError(f"jobs is {given.jobs}, clips {given.clips}: at least 1 job and 2 clips are needed")
     source, out = Source(given.source.resolve()), given.out.resolve()
-    if out.is_dir() and any(out.iterdir()) and not any((out / d).is_dir() for d in ("work", *names(), *wanted)):
-        raise ValueError(f"--out {out} holds files that are not of experiments: choose another folder")
+    check_out(out, source.path)
     clips = SMOKE_CLIPS if given.smoke and given.clips is None else given.clips
     resamples = 50 if given.smoke else given.resamples
     overrides = dict(setting(word) for word in given.settings)
-    judged = Judged(source, out, clips, resamples, given.jobs, given.judges, say)
     for experiment in experiments:
         planner = Planner(source, out, clips, overrides)
         places = plan(planner, experiment)
+        trains = any(work.inputs["do"] == "fit" for work in planner.works.values())
+        if overrides and not trains and len(experiments) == 1:
+            raise ValueError(f"--set changes trainings, and {experiment.name} has none: leave it out")
         works = list(planner.works.values())
         if given.only == "inference":
             works = without_training(planner)
@@ -110,13 +108,39 @@ def run(given: argparse.Namespace) -> None:
             show(experiment, places, kept)
             continue
         say(f"{experiment.name}: {experiment.title}, {len(experiment.cells)} cells")
-        devices = [word for word in given.devices.split(",") if word]
         outcomes = make_all(out, works, given.jobs, devices, given.retry, say)
         why = "only some cells were asked for" if given.cells else "it has to be trained"
         left = {name: Outcome("left out", why=why) for name in planner.works if name not in outcomes}
+        command = command_of(experiment.name, source, given)
+        judged = Judged(
+            source, out, clips, resamples, given.jobs, given.judges, say, command, overrides if trains else {}
+        )
         result = judged(experiment, places, outcomes | left)
         result_lines(result)
-        write_report(out)
+        write_all(out)
+
+
+def check_out(out: Path, chain: Path) -> None:
+    """Refuse a folder that holds something else: a report would be written over it."""
+    if out.is_file():
+        raise ValueError(f"--out {out} is a file: choose a folder")
+    if out == chain or (out / "store").is_dir():
+        raise ValueError(f"--out {out} is a chain's run folder: choose another folder")
+    own = ("work", "sweeps", *names())
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_dir() for name in own):
+        raise ValueError(f"--out {out} holds files that are not of experiments: choose another folder")
+
+
+def command_of(name: str, source: Source, given: argparse.Namespace) -> str:
+    """What makes an experiment's result again: the options that change it, and no others."""
+    words = ["python", "-m", "experiments.run", name, "--from", source.path.name, "--out", "DIR"]
+    words += ["--clips", str(given.clips)] if given.clips else []
+    words += ["--judges", given.judges] if given.judges != "embedded" else []
+    words += ["--resamples", str(given.resamples)] if given.resamples != RESAMPLES else []
+    words += [word for setting in given.settings for word in ("--set", setting)]
+    words += [word for cell in given.cells for word in ("--cell", cell)]
+    words += ["--only", given.only] if given.only else []
+    return shlex.join([*words, "--smoke"] if given.smoke else words)
 
 
 def plan(planner: Planner, experiment: Experiment) -> dict[str, Place]:

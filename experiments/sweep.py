@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.run import check_out
 from experiments.source import Source
 from experiments.trials import Trial, Trials
 from fluxlight.files import hash_of
@@ -40,9 +43,11 @@ def parser() -> argparse.ArgumentParser:
 
 def read_sweep(path: Path) -> dict[str, Any]:
     """A sweep YAML that wandb's own schema finds nothing wrong with."""
-    import sweeps
     import yaml
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own packages
+        import sweeps
     if not path.is_file():
         raise FileNotFoundError(f"sweep {path} does not exist: experiments/sweeps holds two")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -72,7 +77,7 @@ def next_trial(config: dict[str, Any], known: Sequence[Trial], seed: int) -> dic
 def main(args: Sequence[str] | None = None) -> int:
     """Run what is missing of a sweep; 0 all well, 1 some trials failed, 2 after an error, 130 after Ctrl-C."""
     given = parser().parse_args(args)
-    again = " ".join(["python -m experiments.sweep", *(sys.argv[1:] if args is None else args)])
+    again = shlex.join(["python", "-m", "experiments.sweep", *(sys.argv[1:] if args is None else args)])
     try:
         return run(given)
     except KeyboardInterrupt:
@@ -93,6 +98,7 @@ def run(given: argparse.Namespace) -> int:
     if given.jobs < 1:
         raise ValueError(f"jobs is {given.jobs}: at least 1 is needed")
     source, out = Source(given.source.resolve()), given.out.resolve()
+    check_out(out, source.path)
     cap = 2 if given.smoke else given.cap or config.get("run_cap")
     if cap is None and config["method"] != "grid":
         raise ValueError(f"{given.sweep}: a {config['method']} search has no end of its own: give --cap or run_cap")

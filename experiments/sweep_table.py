@@ -1,19 +1,22 @@
 """Sweep table: trials of a sweep, judged together; one row a setting, intervals over training seeds and prompts.
 
 ``python -m experiments.sweep_table experiments/sweeps/heads.yaml --from runs/laptop --out runs/experiments``
+
+Trials that `wandb agent` has run are collected with ``--trials runs/sweep/<id of the sweep>``.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis import hierarchical, per_clip, sd_interval
+from experiments.claims import write_all
 from experiments.experiment import Cell, Experiment
 from experiments.judge import RESULT, Judged
-from experiments.page import write_report
 from experiments.plan import Place
 from experiments.source import Source
 from experiments.trials import Trial, Trials
@@ -79,7 +82,8 @@ def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None
     clips = min((int(t.parameters.get("data.slice_clips") or 0) for t in done), default=0) or None
     title = f"Sweep {config['name']}: {' x '.join(varied)}"
     question = f"Which setting does best on {config['metric']['name']}, and by more than seeds and prompts explain?"
-    judged = Judged(source, out, clips, report=say)
+    words = f"experiments/sweeps/{config['name']}.yaml --from {source.path.name} --out DIR"
+    judged = Judged(source, out, clips, report=say, command=f"python -m experiments.sweep {words}")
     experiment = Experiment(config["name"], title, question, cells, analysis="rows")
     result = judged(experiment, places, outcomes)
     table = next(iter(read_json(out / config["name"] / "table.json")["tables"].values()))
@@ -90,11 +94,8 @@ def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None
     scores = read_json(out / config["name"] / "scores.json")
     first = next(iter(groups))
     rows = rows_of(table["systems"], scores, groups, table["metrics"], first)
-    command = (
-        f"python -m experiments.sweep experiments/sweeps/{config['name']}.yaml --from {source.path.name} --out DIR"
-    )
-    write_json(out / config["name"] / RESULT, {**result, "rows": rows, "first": first, "command": command})
-    write_report(out)
+    write_json(out / config["name"] / RESULT, {**result, "rows": rows, "first": first})
+    write_all(out)
     return f"{config['name']}: {len(good)} trials in {len(groups)} rows -> {out / 'README.md'}"
 
 
@@ -106,11 +107,19 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("sweep", type=Path, help="sweep YAML")
     parser.add_argument("--from", dest="source", type=Path, required=True, help="run folder of the chain")
     parser.add_argument("--out", type=Path, required=True, help="folder of the experiments")
+    parser.add_argument("--trials", type=Path, help="folder of the trials (<out>/sweeps/<name>)")
     given = parser.parse_args(args)
-    config, source = read_sweep(given.sweep), Source(given.source.resolve())
-    trials = Trials(given.out.resolve() / "sweeps" / config["name"], source.path, config, hash_of(config)[:8])
-    trials.load()
-    print(collect(trials, source, given.out.resolve()))
+    try:
+        config, source, out = read_sweep(given.sweep), Source(given.source.resolve()), given.out.resolve()
+        folder = given.trials.resolve() if given.trials else out / "sweeps" / config["name"]
+        trials = Trials(folder, source.path, config, hash_of(config)[:8])
+        trials.load()
+        if not trials.all:
+            raise FileNotFoundError(f"{folder} holds no trials: run `python -m experiments.sweep`, or name --trials")
+        print(collect(trials, source, out))
+    except (ValueError, OSError) as error:
+        print(f"sweep_table: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

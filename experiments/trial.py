@@ -2,7 +2,8 @@
 
 ``python -m experiments.trial --like=row1 --config=configs/heads/input_add.yaml --seed_everything=43``
 
-FLUXLIGHT_CHAIN names the chain's run folder, FLUXLIGHT_SWEEP the folder of trials (runs/sweep), WANDB_RUN_ID the trial.
+FLUXLIGHT_CHAIN names the chain's run folder, FLUXLIGHT_SWEEP the folder of trials (runs/sweep/<WANDB_SWEEP_ID>),
+WANDB_RUN_ID the trial.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
@@ -17,7 +19,8 @@ import yaml
 from experiments import source as chains
 from experiments.decomposition import ROOT
 from experiments.source import Source
-from fluxlight.files import hash_of, write_text
+from experiments.trials import Trial
+from fluxlight.files import hash_of, read_json, write_json, write_text
 
 
 def split(args: Sequence[str]) -> tuple[str, list[str]]:
@@ -34,6 +37,19 @@ def split(args: Sequence[str]) -> tuple[str, list[str]]:
     return like, rest
 
 
+def register(folder: Path, words: Sequence[str]) -> Trial | None:
+    """Leave a record of a trial that an agent has started, as the local runner leaves one of its own; None there."""
+    path = folder / "trial.json"
+    if path.is_file():
+        known = Trial(**read_json(path))
+        return known if known.agent else None
+    pairs = (word.lstrip("-").partition("=") for word in words)
+    number = len(list(folder.parent.glob("*/trial.json")))
+    trial = Trial(number, folder.name, {key: yaml.safe_load(value) for key, _, value in pairs}, agent=True)
+    write_json(path, asdict(trial))
+    return trial
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Train, render and measure; the run folder is ``<FLUXLIGHT_SWEEP>/<WANDB_RUN_ID>``."""
     from fluxlight.cli import main as fluxlight
@@ -42,9 +58,11 @@ def main(args: Sequence[str] | None = None) -> int:
     if not chain:
         print("trial: FLUXLIGHT_CHAIN is not set: give the run folder of a finished chain", file=sys.stderr)
         return 2
-    like, rest = split(list(sys.argv[1:] if args is None else args))
+    words = list(sys.argv[1:] if args is None else args)
+    like, rest = split(words)
     id = os.environ.get("WANDB_RUN_ID") or hash_of([like, rest])[:8]
-    folder = (Path(os.environ.get("FLUXLIGHT_SWEEP") or "runs/sweep") / id).resolve()
+    home = os.environ.get("FLUXLIGHT_SWEEP") or Path("runs") / "sweep" / (os.environ.get("WANDB_SWEEP_ID") or "single")
+    folder = (Path(home) / id).resolve()
     config = Source(Path(chain).resolve()).config(like)
     # the recipes tie the three seeds together, and a flag must find them tied
     chains.seed(config, "${seed_everything}")
@@ -52,7 +70,11 @@ def main(args: Sequence[str] | None = None) -> int:
     chains.move(config, str(folder))
     write_text(folder / "trial.yaml", yaml.safe_dump({**config, "ckpt_path": "last"}, sort_keys=False))
     logger = ROOT / "configs" / "loggers" / "wandb.yaml"
-    return fluxlight(["fit", "--config", str(folder / "trial.yaml"), "--config", str(logger), *rest])
+    trial = register(folder, words)
+    code = fluxlight(["fit", "--config", str(folder / "trial.yaml"), "--config", str(logger), *rest])
+    if trial:
+        write_json(folder / "trial.json", asdict(replace(trial, state="failed" if code else "finished")))
+    return code
 
 
 if __name__ == "__main__":

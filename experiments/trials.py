@@ -30,6 +30,7 @@ class Trial:
         seconds: how long it took, all attempts together.
         why: last line of the log of a failed one.
         history: measures after each rendering.
+        agent: started by `wandb agent`, which keeps its own books: the local runner leaves it alone.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Trial:
     seconds: float = 0.0
     why: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
+    agent: bool = False
 
     @property
     def said(self) -> str:
@@ -91,7 +93,7 @@ class Trials:
         found = [Trial(**read_json(path)) for path in self.folder.glob("*/trial.json")]
         self.all = sorted(found, key=lambda trial: trial.number)
         again = ("pending", "running", *(("failed",) if retry else ()))
-        self.waiting = [trial for trial in self.all if trial.state in again]
+        self.waiting = [trial for trial in self.all if trial.state in again and not trial.agent]
         for trial in self.waiting:
             trial.state = "pending"
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from paper_chain import make_chain
 
 from experiments import run
-from experiments.choose import first_clips
 from experiments.experiment import Experiment, names, read_experiment
-from experiments.plan import Place, Planner, Work
+from experiments.plan import Place, Planner
 from experiments.source import Source, put, replaced
-from experiments.steps import Command
-from experiments.work import make_all
-from fluxlight.files import read_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +109,8 @@ def test_names_stand_for_contents(chain: Path, tmp_path: Path):
     assert {k: p.hash for k, p in before.items()} == {k: p.hash for k, p in after.items()}
     fewer = planned(chain, tmp_path / "a", "guidance", clips=3)[1]
     assert not set(fewer.works) & set(planner.works)
-    marker = moved / "steps" / "row4.json"
-    marker.write_text(marker.read_text().replace('"outputs": {', '"outputs": {\n  "row4/new": "0",', 1))
+    marker = moved / "steps" / "row1.json"
+    marker.write_text(marker.read_text().replace('"outputs": {', '"outputs": {\n  "row1/new": "0",', 1))
     assert not set(planned(moved, tmp_path / "b", "guidance")[1].works) & set(planner.works)
 
 
@@ -144,6 +137,47 @@ def test_some_cells_need_only_their_own_works(chain: Path, tmp_path: Path):
     assert len(run.behind(planner, experiment, places, ["rounds 3"])) == 8  # two rounds of four works each
     with pytest.raises(ValueError, match="--cell top 7"):
         run.behind(planner, experiment, places, ["top 7"])
+
+
+def test_a_weight_in_a_name_is_the_weight_whatever_the_chain_was_guided_by(chain: Path, tmp_path: Path):
+    strong = tmp_path / "strong"
+    shutil.copytree(chain, strong)
+    for path in strong.glob("row*/config*.yaml"):
+        config = yaml.safe_load(path.read_text())
+        put(config, "model.sampler.cfg_weight", 4.0)
+        path.write_text(yaml.safe_dump(config))
+    for name, two, four in (("guidance", "w 2", "w 4.0"), ("guided_rows", "row 1, w 2", "row 1, w 4")):
+        _, planner, places = planned(strong, tmp_path, name)
+        assert places[four].folder == strong / "row1"
+        config = planner.works[places[two].work].config
+        assert config is not None and config["model"]["init_args"]["sampler"]["cfg_weight"] == 2.0
+
+
+def test_the_command_of_a_result_holds_what_changes_it(chain: Path):
+    words = ["seeds", "--from", str(chain), "--out", "x", "--jobs", "2", "--retry"]
+    given = run.parser().parse_args([*words, "--set", "trainer.max_steps=9", "--cell", "row 1 noise 55"])
+    assert run.command_of("seeds", Source(chain), given) == (
+        "python -m experiments.run seeds --from small --out DIR --set trainer.max_steps=9 --cell 'row 1 noise 55'"
+    )
+
+
+def test_what_others_have_in_a_folder_is_left_alone(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("years")
+    (tmp_path / "file").write_text("x")
+    shutil.copytree(chain, tmp_path / "other chain")
+    for out, says in (("mine", "not of experiments"), ("file", "is a file"), ("other chain", "run folder")):
+        assert run.main(["guidance", "--from", str(chain), "--out", str(tmp_path / out)]) == 2
+        (line,) = capsys.readouterr().out.strip().splitlines()
+        assert says in line
+    assert run.main(["guidance", "--from", str(tmp_path / "mine"), "--out", str(tmp_path / "new")]) == 2
+    assert "no run folder of the chain" in capsys.readouterr().out and not (tmp_path / "new").exists()
+    words = ["--from", str(chain), "--out", str(tmp_path / "new"), "--plan", "--set", "trainer.max_steps=3"]
+    assert run.main(["guidance", *words]) == 2 and "guidance has none" in capsys.readouterr().out
+    assert run.main(["crpo", *words]) == 0 and not (tmp_path / "new").exists()
+    # what a sweep has left is of experiments
+    (tmp_path / "swept" / "sweeps").mkdir(parents=True)
+    run.check_out(tmp_path / "swept", chain)
 
 
 @pytest.mark.parametrize(
@@ -175,117 +209,3 @@ def test_keys_pass_through_init_args_and_paths_move_as_a_whole():
     with pytest.raises(ValueError, match="key model.speed"):
         put(config, "model.speed", 1)
     assert replaced({"a": ["/x/y/z", "/x/yy", 1]}, "/x/y", "<y>") == {"a": ["<y>/z", "/x/yy", 1]}
-
-
-# -- making works ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A program that writes a file, or fails, and counts its calls."""
-    module = ModuleType("test_cell_program")
-    module.calls = []  # type: ignore[attr-defined]
-
-    def main(args: list[str]) -> int:
-        module.calls.append(args[0])  # type: ignore[attr-defined]
-        if args[1] == "fail":
-            raise ValueError("bundle x has unknown head.gain (1 of 9 names)")
-        if args[1] == "stop":
-            raise KeyboardInterrupt
-        Path(args[0]).parent.mkdir(parents=True, exist_ok=True)
-        Path(args[0]).write_text(args[1])
-        return 0
-
-    module.main = main  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "test_cell_program", module)
-    return module
-
-
-def work(out: Path, name: str, word: str, *needs: str) -> Work:
-    command = Command("test_cell_program", (str(out / "work" / name / "x.txt"), word))
-    return Work(name, {"word": word}, (command,), {"a": 1}, (f"work/{name}/x.txt",), needs)
-
-
-def test_works_are_made_once_and_failures_are_kept(tmp_path: Path, program: ModuleType):
-    works = [work(tmp_path, "a", "one"), work(tmp_path, "b", "fail"), work(tmp_path, "c", "two", "b"),
-             work(tmp_path, "d", "three", "a")]  # fmt: skip
-    found = make_all(tmp_path, works, report=lambda line: None)
-    assert {name: o.state for name, o in found.items()} == {"a": "done", "b": "failed", "c": "blocked", "d": "done"}
-    assert "unknown head.gain" in found["b"].why and "needs b" in found["c"].why
-    assert yaml.safe_load((tmp_path / "work/a/cell.yaml").read_text()) == {"a": 1}
-    calls = len(program.calls)
-    again = make_all(tmp_path, works, report=lambda line: None)
-    assert len(program.calls) == calls and again["b"].why == found["b"].why  # a failure is not tried again by itself
-    make_all(tmp_path, works, retry=True, report=lambda line: None)
-    assert len(program.calls) == calls + 1
-    # a damaged file is made again
-    (tmp_path / "work/a/x.txt").write_text("edited")
-    make_all(tmp_path, works, report=lambda line: None)
-    assert (tmp_path / "work/a/x.txt").read_text() == "one" and len(program.calls) == calls + 2
-
-
-def test_an_interruption_keeps_what_is_done(tmp_path: Path, program: ModuleType):
-    works = [work(tmp_path, "a", "one"), work(tmp_path, "b", "stop")]
-    with pytest.raises(KeyboardInterrupt):
-        make_all(tmp_path, works, report=lambda line: None)
-    (tmp_path / "work/b/last.ckpt").write_text("half way")
-    found = make_all(tmp_path, [works[0], Work("b", works[1].inputs, works[0].commands)], report=lambda line: None)
-    assert found["b"].state == "done" and found["a"].before
-    assert (tmp_path / "work/b/last.ckpt").exists()  # it was not begun anew
-
-
-def test_selections_in_two_processes_are_those_of_one(chain: Path, tmp_path: Path):
-    """Real works, real processes: the selections of the CRPO and expert ablations."""
-    found = {}
-    for jobs in (1, 2):
-        out = tmp_path / str(jobs)
-        planner = Planner(Source(chain), out)
-        for name in ("crpo", "expert_iteration"):
-            run.plan(planner, read_experiment(name))
-        selections = [w for w in planner.works.values() if w.inputs["do"] == "select" and not w.needs]
-        assert len(selections) >= 8
-        made = make_all(out, selections, jobs, report=lambda line: None)
-        assert {o.state for n, o in made.items()} <= {"done", "failed"}
-        found[jobs] = {
-            p.relative_to(out / "work").as_posix(): p.read_text()
-            for p in (out / "work").glob("*/*.jsonl") if p.stem != "scores"
-        }  # fmt: skip
-    assert found[1] == found[2] and len(found[1]) >= 6
-    # what a stage is told to train on lies beside its latents
-    (folder,) = {Path(name).parent for name in found[1] if name.startswith("select") and "experts" in name and
-                 len(found[1][name].splitlines()) == 12}  # fmt: skip
-    rows = read_jsonl(tmp_path / "1" / "work" / folder / "experts.jsonl")
-    assert all((tmp_path / "1" / "work" / folder / row["latent"]).is_file() for row in rows)
-
-
-def test_fewer_candidates_are_the_first_of_each_prompt():
-    rows = [{"id": id, "seed": seed} for seed in (5, 1, 3) for id in "ab"]
-    assert [(r["id"], r["seed"]) for r in first_clips(rows, 2)] == [("a", 1), ("b", 1), ("a", 3), ("b", 3)]
-    with pytest.raises(ValueError, match="per_prompt is 4"):
-        first_clips(rows, 4)
-
-
-def test_the_same_latents_are_delivered_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from experiments import deliver
-    from fluxlight.metrics.clips import read_clip
-    from fluxlight.mining.candidates import read_candidates, write_batch
-    from fluxlight.postprocess import integrated_loudness
-
-    torch = pytest.importorskip("torch")
-    latents = torch.randn(2, 72, 64, generator=torch.Generator().manual_seed(0))
-    write_batch(tmp_path / "slice", ["p", "q"], ["a", "b"], [42, 43], "w", torch.zeros(2, 441000), latents, 44100)
-    levels = {}
-    for steps in ((), ("loudness",)):
-        out = tmp_path / ("-".join(steps) or "raw")
-        words = [word for step in steps for word in ("--step", step)]
-        assert deliver.main(["--rendered", str(tmp_path / "slice"), "--out", str(out), "--clips", "1", *words]) == 0
-        (row,) = read_candidates(out)
-        audio, rate = read_clip(out / row.audio)
-        levels[steps] = integrated_loudness(torch.from_numpy(audio), rate)
-        assert row.extra["postprocess"] == list(steps) and row.id == "p"
-        assert np.abs(audio).max() > 0.01
-    assert levels["loudness",] == pytest.approx(-16.5, abs=0.2) or levels["loudness",] < -16.5
-    assert abs(levels["loudness",] - levels[()]) > 0.5
-    monkeypatch.setenv("FLUXLIGHT_WEIGHTS", str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError, match="mdx_extra.yaml"):
-        deliver.steps_of(["demucs"])

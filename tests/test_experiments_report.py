@@ -1,4 +1,4 @@
-"""Analyses, verdicts, the page and its twin, the claims: from arrays and folders to what a reader sees."""
+"""Verdicts, the page and its twin, the claims: from arrays and folders to what a reader sees."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paper_chain import make_chain
 
-from experiments import claims
-from experiments.analysis import components, hierarchical, sd_interval, seed_study, slopes
-from experiments.blocks import Forest, Line
-from experiments.claims import CANNOT, NOT, REPRODUCED, effect, exceeds, null, read_claims
-from experiments.page import forest, write_report
+from experiments import claims, smoke
+from experiments.analysis import seed_study, slopes
+from experiments.blocks import Forest, Line, blocks
+from experiments.claims import read_claims, write_all
+from experiments.experiment import read_experiment
+from experiments.judge import Judged
+from experiments.page import LEGEND, forest
+from experiments.plan import Planner
+from experiments.source import Source
 from experiments.sweep_table import rows_of
+from experiments.twin import write_twins
 from fluxlight.files import read_json, write_json
 from fluxlight.metrics.clips import Prompt
 from fluxlight.metrics.evaluate import summarise, write_result
@@ -23,96 +29,6 @@ from fluxlight.metrics.measure import PerClip
 from fluxlight.metrics.reference import Reference
 
 N = 12
-
-
-# -- analyses --------------------------------------------------------------------------------------------------
-
-
-def test_variance_components_find_what_was_put_in():
-    rng = np.random.default_rng(0)
-    seed, prompt, rest = 0.3, 1.0, 0.5
-    found = [
-        components(
-            2 + seed * rng.normal(size=(6, 1)) + prompt * rng.normal(size=(1, 40)) + rest * rng.normal(size=(6, 40))
-        )
-        for _ in range(200)
-    ]
-    means = {key: np.mean([f[key] for f in found]) for key in ("seed", "prompt", "rest")}
-    assert means["seed"] == pytest.approx(seed**2, rel=0.12)
-    assert means["prompt"] == pytest.approx(prompt**2, rel=0.05)
-    assert means["rest"] == pytest.approx(rest**2, rel=0.03)
-    # without an effect of seeds, p is uniform: 5 % of the tests are below 0.05
-    null_p = [components(rng.normal(size=(1, 20)) + rng.normal(size=(4, 20)))["p"] for _ in range(400)]
-    assert 0.02 < np.mean(np.array(null_p) < 0.05) < 0.09
-    with pytest.raises(ValueError, match="at least 2 seeds"):
-        components(np.zeros((1, 5)))
-
-
-def test_the_interval_of_a_standard_deviation_covers_it():
-    rng = np.random.default_rng(1)
-    found = [sd_interval(rng.normal(scale=2.0, size=5).tolist()) for _ in range(400)]
-    assert 0.92 < np.mean([f["low"] <= 2.0 <= f["high"] for f in found]) < 0.98
-    with pytest.raises(ValueError, match="at least 2"):
-        sd_interval([1.0])
-
-
-def test_the_hierarchical_interval_holds_seeds_and_prompts():
-    rng = np.random.default_rng(2)
-
-    def draw(k: int, spread: float) -> np.ndarray:
-        return 1.0 + spread * rng.normal(size=(k, 1)) + rng.normal(size=(1, 50)) + 0.3 * rng.normal(size=(k, 50))
-
-    calm, wild = hierarchical(draw(6, 0.0), seed=1), hierarchical(draw(6, 1.0), seed=1)
-    assert wild["high"] - wild["low"] > 1.5 * (calm["high"] - calm["low"])
-    covered = [f["low"] <= 1.0 <= f["high"] for f in (hierarchical(draw(8, 0.3), resamples=400) for _ in range(150))]
-    assert 0.85 < np.mean(covered) <= 1
-    # a difference drops what prompts and seeds have in common
-    y = draw(4, 1.0)
-    change = hierarchical(y + 0.25, y)
-    assert change["mean"] == pytest.approx(0.25) and change["high"] - change["low"] < 1e-9
-    assert hierarchical(y, seed=3) == hierarchical(y, seed=3)
-    with pytest.raises(ValueError, match="same seeds and prompts"):
-        hierarchical(y, y[:2])
-
-
-# -- verdicts --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "sign", "smallest", "size", "verdict"),
-    [
-        (-0.03, -0.05, -0.01, -1, 0.02, 0.025, REPRODUCED),
-        (0.03, 0.01, 0.05, -1, 0.02, 0.025, NOT),
-        (-0.01, -0.03, 0.01, -1, 0.02, 0.025, NOT),  # would have been seen
-        (-0.01, -0.05, 0.03, -1, 0.06, 0.025, CANNOT),
-        (0.01, -0.05, 0.07, 1, 0.01, None, CANNOT),  # no size to have seen
-    ],
-)
-def test_the_rule_of_an_effect(value, low, high, sign, smallest, size, verdict):
-    assert effect(value, low, high, sign, smallest, size) == verdict
-
-
-def test_the_rules_of_a_null_and_of_a_spread():
-    assert [null(-0.01, 0.01, 0.02), null(-0.01, 0.03, 0.02), null(0.03, 0.05, 0.02)] == [REPRODUCED, CANNOT, NOT]
-    assert [exceeds(0.01, 0.03, 0.005), exceeds(0.01, 0.03, 0.02), exceeds(0.01, 0.03, 0.04)] == [
-        REPRODUCED,
-        CANNOT,
-        NOT,
-    ]
-
-
-def test_every_claim_names_cells_that_are_there_and_a_source():
-    found = read_claims()
-    assert len(found) >= 15
-    for claim in found:
-        assert claim["published"] and re.match(r"FACTS \d|our question", claim["source"]), claim["claim"]
-        wanted = {
-            "effect": {"sign", "where"},
-            "null": {"within", "where"},
-            "exceeds": {"where", "than"},
-            "none": {"reason"},
-        }
-        assert wanted[claim["kind"]] <= set(claim), claim["claim"]
 
 
 # -- a folder of experiments -----------------------------------------------------------------------------------
@@ -175,7 +91,7 @@ def folder(tmp_path: Path) -> Path:
     lost = read_json(tmp_path / "seeds" / "result.json")
     lost["cells"]["row 1 training 43"] = {"state": "failed", "why": "train/loss is nan | at update 3"}
     write_json(tmp_path / "seeds" / "result.json", lost)
-    write_report(tmp_path)
+    write_all(tmp_path)
     return tmp_path
 
 
@@ -203,6 +119,7 @@ def test_the_page_shows_every_experiment_and_says_what_is_missing(folder: Path):
     parser = Balanced()
     parser.feed(text.replace("/>", ">"))
     assert parser.stack == [] and parser.counts["section"] == 3
+    assert text.index("Claims of the paper") < text.index("<section") and "not testable here" in text
     assert parser.counts["audio"] == 2 and 'src="seeds/audio/x.mp3"' in text
     # five rows against the first, three stages: one forest plot a measure (6), and one a slope (3)
     assert parser.counts["svg"] == 6 + 3
@@ -253,6 +170,94 @@ def test_the_claims_page_is_written_from_the_folders_alone(folder: Path, tmp_pat
     assert "over 3 seeds" in by_claim["Another noise seed moves FAD more than CRPO does"]
     assert "2026-11-23, 0123456789ab" in by_claim["Expert iteration improves FAD"]
     assert "torch 2.13" in text
+    # the folder's own report has the same verdicts: no second step is needed to have them
+    beside = (folder / "claims.md").read_text()
+    assert all(row in beside for row in rows)
+
+
+def test_the_claims_page_says_what_was_changed_what_it_cost_and_what_is_lost(folder: Path, tmp_path: Path):
+    said = read_json(folder / "seeds" / "result.json")
+    said |= {
+        "overrides": {"trainer.max_steps": 9},
+        "command": "python -m experiments.run seeds --set trainer.max_steps=9",
+    }
+    write_json(folder / "seeds" / "result.json", said)
+    said = read_json(folder / "decomposition" / "result.json")
+    write_json(folder / "decomposition" / "result.json", said | {"seconds": 0.0})
+    assert claims.main([str(folder), "--out", str(tmp_path / "project" / "README.md")]) == 0
+    text = (tmp_path / "project" / "README.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| Another noise seed"))
+    assert "`python -m experiments.run seeds --set trainer.max_steps=9`" in row
+    assert "laptop, all prompts, trainings with trainer.max_steps=9" in row and "1.5 min on 2 cores" in row
+    (row,) = (line for line in text.splitlines() if line.startswith("| Expert iteration improves FAD"))
+    assert "none beyond the chain's 5 min" in row
+    assert "[`seeds`](results/seeds.md)" in text and "not there: row 1 training 43" in text
+    lines = [line for line in text.splitlines() if "not run yet" in line]
+    assert any("`guidance`" in line for line in lines) and any("`heads`" in line for line in lines)
+
+
+def test_a_folder_without_results_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for out in (tmp_path, tmp_path / "none"):
+        assert claims.main([str(out)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "run an experiment first" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_short_reports_hold_the_tables_and_small_plots_and_no_audio(folder: Path, tmp_path: Path):
+    made = write_twins(folder, tmp_path / "results")
+    assert [path.stem for path in made] == ["decomposition", "score_sweep", "seeds"]
+    for path in made:
+        text = path.read_text()
+        assert path.stat().st_size < 300_000 and ".mp3" not in text and LEGEND in text
+        for name in re.findall(r"\]\(([^)]+\.png)\)", text):
+            assert (tmp_path / "results" / name).read_bytes()[:4] == b"\x89PNG"
+            assert (tmp_path / "results" / name).stat().st_size < 300_000
+    text, twin = made[0].read_text(), (folder / "README.md").read_text()
+    assert text.count(".png") == 1
+    numbers = re.findall(r"[+-]\d\.\d{4}", text)
+    assert len(numbers) > 30 and all(number in twin for number in numbers)
+
+
+def test_too_few_permutations_are_said(folder: Path):
+    evaluation = read_json(folder / "decomposition" / "table.json")
+    result = read_json(folder / "decomposition" / "result.json")
+
+    def warned() -> bool:
+        return any("however large" in getattr(block, "text", "") for block in blocks(result, evaluation))
+
+    assert warned()  # 20 permutations, 42 comparisons
+    for c in evaluation["tables"]["locked"]["comparisons"]:
+        c["resamples"] = 10_000
+    assert not warned()
+
+
+def test_a_result_that_is_there_is_kept_with_the_command_of_today(tmp_path: Path):
+    chain = make_chain(tmp_path / "small")
+    experiment = read_experiment("postprocess")
+    planner = Planner(Source(chain), tmp_path / "out")
+    places = {cell.name: planner.cell(cell.stages, cell.take) for cell in experiment.cells}
+    lines: list[str] = []
+    first = Judged(Source(chain), tmp_path / "out", report=lines.append, command="a")(experiment, places, {})
+    assert {cell["state"] for cell in first["cells"].values()} == {"missing"} and first["command"] == "a"
+    path = tmp_path / "out" / "postprocess" / "result.json"
+    (path.parent / "table.json").write_text("{}")
+    write_json(path, read_json(path) | {"date": "2001-01-01"})
+    settings = {"trainer.max_steps": 3}
+    Judged(Source(chain), tmp_path / "out", command="b", overrides=settings)(experiment, places, {})
+    said = read_json(path)
+    assert (said["command"], said["overrides"], said["date"]) == ("b", settings, "2001-01-01")
+
+
+def test_a_smoke_test_names_what_is_lost_and_forgives_what_cannot_be_there(folder: Path):
+    assert smoke.missing(folder, ["decomposition"]) == []
+    (line,) = smoke.missing(folder, ["seeds"])
+    assert "row 1 training 43 is failed: train/loss is nan" in line
+    said = read_json(folder / "seeds" / "result.json")
+    said["cells"]["row 1 training 43"]["why"] = "Demucs is not in x: put mdx_extra.yaml there"
+    write_json(folder / "seeds" / "result.json", said)
+    assert smoke.missing(folder, ["seeds"]) == []
+    assert "no result was written" in smoke.missing(folder, ["guidance"])[0]
 
 
 def test_rows_of_a_sweep_hold_their_seeds():

@@ -14,7 +14,7 @@ import yaml
 from paper_chain import make_chain
 from wandb_reader import offline_runs
 
-from experiments import sweep, trial
+from experiments import sweep, sweep_table, trial
 from experiments.sweep import next_trial, read_sweep
 from experiments.trials import Trial, Trials
 from fluxlight.files import read_json, write_json
@@ -141,6 +141,34 @@ def test_hyperband_ends_what_falls_behind_and_nothing_else(tmp_path: Path):
     again = trials_of(sleeping(tmp_path), tmp_path, tmp_path)
     again.load()
     assert [t.number for t in again.waiting] == [0, 2, 3] and [t.number for t in again.ended] == [1]
+
+
+def test_trials_of_an_agent_are_collected_and_left_to_it(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """`wandb agent` writes no record of its own: the trial does, and the table finds it."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"FLUXLIGHT_CHAIN": str(chain), "WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "r1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("FLUXLIGHT_SWEEP", raising=False)
+    words = ["--like=row1", "--config=configs/heads/input_add.yaml", "--seed_everything=43"]
+    with redirect_stdout(io.StringIO()):
+        assert trial.main([*words, "--print_config"]) == 0
+    folder = tmp_path / "runs" / "sweep" / "s1"
+    config = read_sweep(ROOT / "experiments" / "sweeps" / "heads.yaml")
+    found = trials_of(config, folder, chain)
+    found.load()
+    assert [t.state for t in found.all] == ["finished"] and not found.waiting
+    said = {"like": "row1", "config": "configs/heads/input_add.yaml", "seed_everything": 43}
+    assert said.items() <= found.all[0].parameters.items()
+    # one that is running is the agent's, the local runner does not start it a second time
+    record = read_json(folder / "r1" / "trial.json")
+    write_json(folder / "r1" / "trial.json", {**record, "state": "running"})
+    found.load()
+    assert not found.waiting
+    words = [str(ROOT / "experiments/sweeps/heads.yaml"), "--from", str(chain), "--out", str(tmp_path / "none")]
+    assert sweep_table.main(words) == 2
+    assert "holds no trials" in capsys.readouterr().err
 
 
 def test_bad_sweeps_are_one_clear_line(tmp_path: Path, chain: Path, capsys: pytest.CaptureFixture[str]):
