@@ -102,7 +102,7 @@ def test_the_table_names_a_low_rate_and_a_judge_that_refuses_names_the_file(fold
         def score(self, audio, sample_rate, prompts):
             raise ValueError(f"sample_rate is {sample_rate} Hz")
 
-    with pytest.raises(ValueError, match=r"audio file .*low\.wav cannot be judged \(sample_rate is 8000 Hz\)"):
+    with pytest.raises(ValueError, match=r"audio file .*low\.wav cannot be judged \(sample_rate is 44100 Hz\)"):
         judge_clip(folder / "low.wav", "a", "delivered", Judges(rewards={"strict": Strict()}), None)
 
 

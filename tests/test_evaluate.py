@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from fluxlight.metrics import Reference
 from fluxlight.metrics.clips import find_clips, find_faults, read_prompts
 from fluxlight.metrics.compare import pairs_of
 from fluxlight.metrics.evaluate import evaluate
@@ -224,6 +225,41 @@ def test_faults_are_named_and_left_out_only_when_asked(world) -> None:
     assert less["frame"]["n"] == 8 and less["frame"]["left_out"] == ["p01", "p02", "p03", "p04"]
     assert all(row["n"] == 8 for row in less["tables"]["locked"]["systems"].values())
     assert "p03 clipped" in (world[0] / "without" / "table.md").read_text()
+
+
+class Strict(FakeClap):
+    """A judge that takes music rates only, as the published ones do."""
+
+    def embed_audio(self, audio: torch.Tensor, sample_rate: int) -> torch.Tensor:
+        if sample_rate < 16000:
+            raise ValueError(f"sample_rate is {sample_rate} Hz")
+        return super().embed_audio(audio, sample_rate)
+
+
+def test_a_telephone_recording_is_a_fault_and_not_the_end(world) -> None:
+    folder, n = world[1]["row0"], int(8000 * SECONDS)
+    soundfile.write(folder / "p06.wav", 0.3 * np.sin(2 * np.pi * 500 * np.arange(n) / 8000), 8000)
+    row = measure("row0", folder, read_prompts(_prompts_file(world[0])), Judges({"c": Strict()}), seconds=SECONDS)
+    assert row.faults == {"p06": ["low sample rate (8000 Hz)"]} and np.isfinite(row.embeddings["c"]).all()
+
+
+def test_faulty_reference_clips_are_named_and_left_out_only_when_asked(world, capsys) -> None:
+    files = sorted(world[2].iterdir())
+    soundfile.write(files[3], np.zeros(int(RATE * SECONDS)), RATE)
+    whole = reference_from_files(files, FakeClap(), "locked", "real")
+    less = reference_from_files(files, FakeClap(), "locked", "real", leave_out_faulty=True)
+    assert whole.faults == {files[3].name: ["silent"]} and (whole.n, less.n, less.faults) == (30, 29, {})
+    whole.save(world[0] / "r.safetensors")
+    assert Reference.load(world[0] / "r.safetensors").faults == whole.faults
+    run(world, world[0] / "out")
+    assert f"- the reference: {files[3].name} silent" in (world[0] / "out/table.md").read_text()
+
+
+def test_the_frame_is_printed_beside_the_numbers(world) -> None:
+    run(world, world[0] / "out", seed=7)
+    text = (world[0] / "out/table.md").read_text()
+    assert "60 draws, seed 7" in text and re.search(r"mean LUFS: row0 -\d+\.\d, row1 -\d+\.\d\.", text)
+    assert "30 reference clips" in text and "embedder fake-b" in text and "one embedding per clip" in text
 
 
 def test_silent_tail_and_length() -> None:

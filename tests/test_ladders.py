@@ -199,6 +199,21 @@ def test_pages_show_rates_and_power(tmp_path: Path) -> None:
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("false_alarms.png", "power.png"))
 
 
+def test_every_value_lies_in_its_own_interval(tmp_path: Path) -> None:
+    """MAD finds other cells for a row alone than for a pair of rows; on real clips that put a value beside its bar."""
+    rows = [system(0), *(system(k, shift) for k, shift in enumerate((0.2, 0.6, 1.2, 1.8, 2.4), 1))]
+    measures = set_measures(PROMPTS, "clap", reference(), extra=("mad", "diversity"))
+    found = responses("white_noise", rows, measures, resamples=39)
+    for r in found:
+        assert all(low <= v <= high for low, v, high in zip(r.low, r.values, r.high, strict=True)), r
+    [mad] = [r for r in found if r.measure == "mad"]
+    alone = [measures["mad"].make(row.embeddings["clap"]).distance() for row in rows]
+    assert mad.values[0] == alone[0] and mad.values != pytest.approx(alone, abs=1e-3)
+    frame = {"n": PROMPTS, "clips": "simulated", "reference": "sim", "judges": {"clap": "sim-1"}, "optimised": []}
+    write_page(result_of({"locked": {"white_noise": found}}, frame), tmp_path)
+    assert (tmp_path / "ladders_locked.png").stat().st_size > 10_000
+
+
 # ---- the real judges on real clips ----
 
 

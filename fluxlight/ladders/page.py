@@ -57,8 +57,9 @@ def plot(result: Mapping[str, Any], protocol: str, path: str | os.PathLike[str])
             row = ladder["rows"][i]
             colour = RED if not row["holds"] else BLUE if row["must"] else SOFT
             x = list(range(len(row["values"])))
-            error = [[v - low for v, low in zip(row["values"], row["low"], strict=True)],
-                     [high - v for v, high in zip(row["values"], row["high"], strict=True)]]  # fmt: skip
+            # a change of nothing has an interval of rounding errors, of either sign
+            error = [[max(v - low, 0.0) for v, low in zip(row["values"], row["low"], strict=True)],
+                     [max(high - v, 0.0) for v, high in zip(row["values"], row["high"], strict=True)]]  # fmt: skip
             axis.axhline(row["values"][0], color=GREY, lw=1)
             axis.errorbar(x, row["values"], yerr=error, fmt="o-", color=colour, lw=1.2, markersize=3.5, capsize=2)
             ticks = ["clean", *(f"{s:g}" for s in ladder["steps"])] if i == len(measures) - 1 else [""] * len(x)

@@ -8,9 +8,9 @@ from typing import Any
 
 from fluxlight.ladders.damage import LADDERS, Ladder
 from fluxlight.metrics.measure import PerClip
-from fluxlight.metrics.resampling import distance_change, jackknife
+from fluxlight.metrics.resampling import DistanceChange, distance_change, jackknife
 from fluxlight.metrics.sets import LOWER_IS_BETTER, SetMeasure
-from fluxlight.metrics.statistics import paired, t_interval
+from fluxlight.metrics.statistics import Paired, paired, t_interval
 
 UNSEEN = 0.25
 """A measure is flat while it stays within this share of its clean value's standard error (our choice)."""
@@ -22,7 +22,7 @@ class Response:
 
     Attributes:
         measure: its name.
-        values: on the clean clips, then on each step.
+        values: on the clean clips, then on each step: the clean value and the change seen in the pair of rows.
         low, high: 95 % interval of the change from clean on each step, added to the clean value.
         shape: "flat"; "not seen" when the strongest step's interval holds the clean value; "rises" or "falls" on every
             step; the same "within noise" when the steps the other way are inside their intervals; or "not monotone".
@@ -87,38 +87,35 @@ def responses(
         seed: of the resampling.
     """
 
-    def of_scores(metric: str, one: PerClip, other: PerClip) -> tuple[float, float]:
-        test = paired(one.scores[metric], other.scores[metric])
-        return test.low, test.high
-
-    def of_set(metric: str, one: PerClip, other: PerClip) -> tuple[float, float]:
+    def change_of(metric: str, one: PerClip, other: PerClip) -> Paired | DistanceChange:
+        if metric not in measures:
+            return paired(one.scores[metric], other.scores[metric])
         m = measures[metric]
-        change = distance_change(m.make, m.clips(one), m.clips(other), resamples, seed)
-        return change.low, change.high
+        return distance_change(m.make, m.clips(one), m.clips(other), resamples, seed)
 
     found = []
     for metric in [*measures, *rows[0].scores]:
-        interval = of_set if metric in measures else of_scores
         if metric in measures:
             m = measures[metric]
-            values = [m.make(m.clips(row)).distance() for row in rows]
-            scale = jackknife(m.make(m.clips(rows[0]))).se
+            of_clean = jackknife(m.make(m.clips(rows[0])))
+            clean, scale = of_clean.value, of_clean.se
         else:
-            values = [float(row.scores[metric].mean()) for row in rows]
-            clean = t_interval(rows[0].scores[metric])
-            scale = clean.sd / clean.n**0.5
-        changes = [(0.0, 0.0), *(interval(metric, row, rows[0]) for row in rows[1:])]
+            of_scores = t_interval(rows[0].scores[metric])
+            clean, scale = of_scores.mean, of_scores.sd / of_scores.n**0.5
+        changes = [change_of(metric, row, rows[0]) for row in rows[1:]]
+        # MAD finds its cells anew in every pair of rows: only what such a pair says belongs to its interval
+        values = [clean, *(clean + change.difference for change in changes)]
         rising = values[-1] > values[0]
         against = []
         for k in range(1, len(rows)):
             wrong = values[k] < values[k - 1] if rising else values[k] > values[k - 1]
-            low, high = interval(metric, rows[k], rows[k - 1]) if wrong else (0.0, 0.0)
-            against.append(high < 0 or low > 0)
-        shape = shape_of(values, against, scale, changes[-1][0] > 0 or changes[-1][1] < 0)
+            step = change_of(metric, rows[k], rows[k - 1]) if wrong else None
+            against.append(step is not None and (step.high < 0 or step.low > 0))
+        shape = shape_of(values, against, scale, changes[-1].low > 0 or changes[-1].high < 0)
         must = demand(LADDERS[name], metric, protocol)
         worse = "rises" if metric in LOWER_IS_BETTER else "falls"
         holds = not must or (shape == "flat" if must == "flat" else shape.startswith(worse))
-        lowest, highest = ([values[0] + change[side] for change in changes] for side in (0, 1))
+        lowest, highest = [clean, *(clean + c.low for c in changes)], [clean, *(clean + c.high for c in changes)]
         found.append(Response(metric, values, lowest, highest, shape, must, holds))
     return found
 

@@ -165,7 +165,7 @@ def compare(
     table: dict[str, Any] = {"order": names, "metrics": metrics, "systems": systems}
     table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed)
     if reference is not None and measures:
-        table["reference"] = {**reference.frame(), "identity": reference.identity}
+        table["reference"] = {**reference.frame(), "identity": reference.identity, "faults": reference.faults}
         if "fad_windows" in measures and windows is not None:
             table["reference_windows"] = {**windows.frame(), "identity": windows.identity, "clips": windows.clips}
         table["floor"] = _floor(measures, n, repeats, seed)

@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--resamples", type=int, default=1000, help="bootstrap resamples and permutations of FAD and KAD (1000)")
     add("--seed", type=int, default=0, help="of the resampling (0)")
     add("--seconds", type=float, default=10.0, help="expected clip length, 0 for any (10)")
-    add("--leave-out-faulty", action="store_true", help="leave prompts with a faulty clip out of every row")
+    add("--leave-out-faulty", action="store_true", help="leave prompts with a faulty clip out of every row, "
+        "and faulty clips out of a reference folder")  # fmt: skip
     add("--jobs", type=int, default=1, help="processes (1)")
     add("--no-page", action="store_true", help="write no listening page")
     return p
@@ -89,7 +90,9 @@ def _references(args: argparse.Namespace, protocols: Sequence[str], clap: Any, s
         files, name = audio_files(given), Path(given).resolve().name
         for protocol in protocols:
             for windows in (False, True) if "fad_windows" in args.extra else (False,):
-                made = reference_from_files(files, clap, protocol, name, args.jobs, show, windows)
+                made = reference_from_files(
+                    files, clap, protocol, name, args.jobs, show, windows, args.leave_out_faulty
+                )
                 rule = "_windows" if windows else ""
                 made.save(Path(args.out) / f"reference_{protocol}{rule}.safetensors")
                 found.append(made)

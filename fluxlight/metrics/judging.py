@@ -19,7 +19,7 @@ import numpy as np
 
 from fluxlight.files import atomic_path, cache_folder, sha256
 from fluxlight.metrics.arrays import Array
-from fluxlight.metrics.clips import find_faults, read_clip
+from fluxlight.metrics.clips import LOWEST_RATE, find_faults, read_clip
 from fluxlight.metrics.windows import FADTK, window_embeddings
 
 PROTOCOLS = {
@@ -28,6 +28,7 @@ PROTOCOLS = {
 }
 """Loudness protocols: systems are compared locked; delivered is what a listener hears."""
 SHORTEST_SECONDS = 1.0  # judges refuse less; a shorter clip is padded with silence and reported as truncated
+LIFTED_RATE = 44_100  # Hz; what a clip is brought to whose rate is lower than judges take, reported as a fault
 WORTH_A_POOL = 16  # files: starting processes costs about as much as judging so many
 
 
@@ -96,6 +97,17 @@ def prepare(audio: np.ndarray, sample_rate: int, protocol: str) -> np.ndarray:
     return LockedLoudness()(Clip("", torch.from_numpy(audio), sample_rate)).audio.numpy()
 
 
+def lifted(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
+    """Samples ``(N,)`` and a rate in Hz that every judge takes: a table must not end at one telephone recording."""
+    if sample_rate >= LOWEST_RATE:
+        return audio, sample_rate
+    import torch
+
+    from fluxlight.encoders.base import resample
+
+    return resample(torch.from_numpy(audio)[None], sample_rate, LIFTED_RATE)[0].numpy(), LIFTED_RATE
+
+
 def _wanted(digest: str, prompt: str, protocol: str, judges: Judges) -> dict[tuple[str, str], Path]:
     """Cache files of everything the judges say about a file."""
     wanted = {("claps", n): _key("clap", j.identity, protocol, digest) for n, j in judges.claps.items()}
@@ -129,7 +141,7 @@ def judge_audio(
     if any(value is None for value in values.values()):
         import torch
 
-        heard = prepare(audio, sample_rate, protocol)
+        heard, sample_rate = lifted(prepare(audio, sample_rate, protocol), sample_rate)
         batch = torch.from_numpy(heard)[None]
         for (kind, name), value in values.items():
             if value is not None:

@@ -129,16 +129,31 @@ def reference_from_files(
     jobs: int = 1,
     progress: bool = False,
     windows: bool = False,
+    leave_out_faulty: bool = False,
 ) -> Reference:
-    """Frozen reference of audio files under one protocol, from cached embeddings: of clips, or of fadtk's windows."""
+    """Frozen reference of audio files under one protocol, from cached embeddings: of clips, or of fadtk's windows.
+
+    Faulty clips are named in ``Reference.faults``; they count unless ``leave_out_faulty``.
+    """
     judges = Judges(claps={"clap": clap}, windows=("clap",) if windows else ())
     tasks = [Task(path, "", protocol) for path in files]
     rows = judge_files(tasks, judges, None, jobs, f"reference {name}", progress)
+    faults = {path.name: row["faults"] for path, row in zip(files, rows, strict=True) if row["faults"]}
+    if leave_out_faulty and faults:
+        rows = [row for row in rows if not row["faults"]]
+        if len(rows) < 2:
+            raise ValueError(
+                f"reference {name}: {len(faults)} of {len(files)} clips are faulty, at least 2 must be left"
+            )
+    rate = read_rate(files[0])
     if windows:
         cut = [row["windows"]["clap"] for row in rows]
-        return Reference.from_windows(cut, clap.identity, read_rate(files[0]), name, loudness=protocol)
-    embeddings = np.stack([row["claps"]["clap"] for row in rows])
-    return Reference.from_embeddings(embeddings, clap.identity, read_rate(files[0]), name, loudness=protocol)
+        made = Reference.from_windows(cut, clap.identity, rate, name, loudness=protocol)
+    else:
+        embeddings = np.stack([row["claps"]["clap"] for row in rows])
+        made = Reference.from_embeddings(embeddings, clap.identity, rate, name, loudness=protocol)
+    made.faults = {} if leave_out_faulty else faults
+    return made
 
 
 def read_rate(path: Path) -> int:

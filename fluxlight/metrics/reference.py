@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Reference:
         embeddings: ``(n, d)``, needed for KAD, MAD and the real-vs-real floor, or None.
         sizes: windows of each clip ``(clips,)`` int64 under a window rule, else None.
         checkpoint: hash of the embedder's weights; read off the end of ``embedder`` when empty.
+        faults: file name -> what is wrong with that clip; they are in the statistics.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Reference:
     embeddings: Array | None = None
     sizes: NDArray[np.int64] | None = None
     checkpoint: str = ""
+    faults: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # an identity ends in the hash of the weights (name-version-hash)
@@ -127,7 +129,7 @@ class Reference:
             tensors["embeddings"] = self.embeddings.astype(np.float32)
         if self.sizes is not None:
             tensors["sizes"] = self.sizes
-        said = {**self.frame(), "checkpoint": self.checkpoint}
+        said = {**self.frame(), "checkpoint": self.checkpoint, "faults": self.faults}
         with atomic_path(path) as temporary:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary,
                       metadata={"reference": json.dumps(said, sort_keys=True)})  # fmt: skip

@@ -136,8 +136,15 @@ def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str
     return grid(head, rows, numeric=3)
 
 
-def _notes(table: Mapping[str, Any], optimised: Sequence[str]) -> list[str]:
+def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
+    optimised = frame["optimised"]
     notes = [f"- Loudness: {table['loudness']}."]
+    delivered = {name: entry["delivered_lufs"] for name, entry in table["systems"].items() if "delivered_lufs" in entry}
+    if delivered:
+        said = [f"{name} {'silent' if lufs is None else number(lufs, digits=1)}" for name, lufs in delivered.items()]
+        notes.append(f"- The files as they are, mean LUFS: {', '.join(said)}.")
+    if any("resamples" in c for c in table["comparisons"]):
+        notes.append(f"- Resampling of whole rows: {frame['resamples']} draws, seed {frame['statistics_seed']}.")
     if "reference" in table:
         r = table["reference"]
         notes.append(
@@ -200,7 +207,7 @@ def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
     parts += [f"{extra[0].upper()}{extra[1:]}.", ""] if extra else [""]
     for table in result["tables"].values():
         parts += [f"## {table['loudness'][0].upper()}{table['loudness'][1:]}", "", means_table(table, optimised), ""]
-        parts += [*_notes(table, optimised), ""]
+        parts += [*_notes(table, frame), ""]
         if table["comparisons"]:
             parts += ["### Paired comparisons", "", comparisons_table(table, optimised), ""]
             parts.append(
@@ -224,6 +231,9 @@ def _faults(result: Mapping[str, Any]) -> list[str]:
         f"- {system}: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in found.items())
         for system, found in result["faults"].items()
     ]
+    for table in list(result["tables"].values())[:1]:
+        if faulty := table.get("reference", {}).get("faults"):
+            lines.append("- the reference: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in faulty.items()))
     left_out = result["frame"]["left_out"]
     lines.append(f"- Left out of every row: {', '.join(left_out)}." if left_out else "- No prompt was left out.")
     return lines
