@@ -71,7 +71,9 @@ def next_trial(config: dict[str, Any], known: Sequence[Trial], seed: int) -> dic
         run = sweeps.next_run(config, [trial.as_run(config) for trial in known])
     finally:
         np.random.set_state(state)
-    return None if run is None else {key: value["value"] for key, value in run.config.items()}
+    # numpy's numbers, which no YAML file takes
+    plain = {key: value["value"] for key, value in run.config.items()} if run else {}
+    return {key: value.item() if isinstance(value, np.generic) else value for key, value in plain.items()} or None
 
 
 def main(args: Sequence[str] | None = None) -> int:

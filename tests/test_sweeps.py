@@ -103,7 +103,10 @@ def test_bayesian_search_repeats_itself_and_its_commands_parse(
     assert len({p["model.optimizer.lr"] for p in first}) == 4
     assert all(1e-4 <= p["model.optimizer.lr"] <= 3e-3 and 1 <= p["model.sampler.cfg_weight"] <= 8 for p in first)
     trials = trials_of(config, tmp_path, chain)
-    got = parsed(trials.command(trials.add(first[0]))[4:], chain, tmp_path, monkeypatch)
+    one = trials.add(first[0])
+    said = yaml.safe_load(Path(trials.environment(one)["WANDB_SWEEP_PARAM_PATH"]).read_text())
+    assert said["model.optimizer.lr"]["value"] == first[0]["model.optimizer.lr"]
+    got = parsed(trials.command(one)[4:], chain, tmp_path, monkeypatch)
     model = got["model"]["init_args"]
     assert model["optimizer"]["init_args"]["lr"] == pytest.approx(first[0]["model.optimizer.lr"])
     assert model["score_drop"] == pytest.approx(first[0]["model.score_drop"])
