@@ -151,6 +151,11 @@ def collect(out: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     if not results:
         raise FileNotFoundError(f"{out} holds no */result.json: run an experiment first")
     order = [*(n for n in names() if n in results), *(n for n in results if n not in names())]
+    for result in results.values():
+        for cell in result["cells"].values():
+            if "why" in cell:
+                # reports are published: a reason names the file, not whose folder it was in
+                cell["why"] = re.sub(r"(?<![\w<.])/(?:[^\s/:,;]+/)+", "…/", cell["why"])
     tables = {n: out / n / "table.json" for n in order}
     return [(results[n], read_json(tables[n]) if tables[n].is_file() else None) for n in order]
 

@@ -25,14 +25,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="experiments.smoke", description=__doc__.split("\n")[0])
     parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="run folder of a finished chain")
     parser.add_argument("--out", type=Path, required=True, help="folder of the experiments")
-    parser.add_argument("--jobs", default="1", help="processes (1)")
     given = parser.parse_args(args)
-    words = ["--from", given.source, "--out", str(given.out), "--jobs", given.jobs, "--smoke"]
+    words = ["--from", given.source, "--out", str(given.out), "--smoke"]
     sweeps = sorted(claims.SWEEPS.glob("*.yaml"))
+    # one process: more of them would spend longer on imports than on such small cells
     if code := run.main(["all", *words]):
         return code
     for path in sweeps:
-        if code := sweep.main([str(path), *words]):
+        if code := sweep.main([str(path), *words, "--jobs", "2"]):
             return code
     claims.main([str(given.out)])
     lost = missing(given.out, [*names(), *(path.stem for path in sweeps)])
