@@ -134,7 +134,8 @@ def init_from(
         folder: the bundle; or a published FluxAudio checkpoint, a .pth file, which has no head and no negative text.
         skip: prefixes of bundle names that are not taken, e.g. ``head.`` to fill a text-only model; of a published
             checkpoint its own names, e.g. those of a score head.
-        allow_new: prefixes of model names that the bundle need not have, e.g. ``head.`` from a text-only bundle.
+        allow_new: prefixes of model names that the bundle need not have, e.g. ``head.`` from a text-only bundle; it
+            has all names of a prefix or none, so that no head is made of two.
         weights: the raw weights (what the published chain hands on) or the averaged ones; a file has one kind.
     """
     if Path(folder).is_file():
@@ -148,6 +149,13 @@ def init_from(
                 f"init_from {folder}: its backbone has {name} {theirs[name]}, this one {ours[name]}: make them equal"
             )
     state = {k: v for k, v in _read_weights(folder, weights).items() if not k.startswith(tuple(skip))}
+    for prefix in allow_new:
+        lacking = [k for k in model.state_dict() if k.startswith(prefix) and k not in state]
+        if lacking and any(k.startswith(prefix) for k in state):
+            raise ValueError(
+                f"init_from {folder} has {prefix} in part, it lacks {some(lacking)}: choose the bundle's head, "
+                f"or put {prefix} into skip to start it anew"
+            )
     remedy = "choose the bundle's head, or name prefixes in skip (bundle names not taken) and allow_new (kept as made)"
     load_strict(model, state, f"init_from {folder}", remedy, may_miss=(*skip, *allow_new))
 
@@ -160,7 +168,7 @@ def _init_from_file(model: FluxModel, path: Folder, skip: Sequence[str], allow_n
             "put head. into allow_new to start the score head anew, or set head to null"
         )
     state = {k: v for k, v in read_published(path).items() if not k.startswith(tuple(skip))}
-    load_published(model, state)
+    load_published(model, state, source=f"init_from {path}")
 
 
 def _make(recipe: Any, base: type, folder: Folder, *args: Any) -> Any:

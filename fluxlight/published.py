@@ -21,11 +21,16 @@ _CONTAINERS = ("weights", "state_dict", "model", "ema")
 
 def read_published(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a foreign .pth or .pt file, read with ``weights_only=True``; containers are opened."""
-    return read_weights(path, "FluxAudio checkpoint", "give the .pth file of the published weights", _CONTAINERS)
+    return read_weights(
+        path, "FluxAudio checkpoint", "fetch it again, or give the .pth file of the published weights", _CONTAINERS
+    )
 
 
 def load_published(
-    model: FluxModel | Backbone, state_dict: Mapping[str, Tensor], head_prefix: str | None = None
+    model: FluxModel | Backbone,
+    state_dict: Mapping[str, Tensor],
+    head_prefix: str | None = None,
+    source: str = "published checkpoint",
 ) -> None:
     """Fill ``model`` from a published state dict, strictly.
 
@@ -38,13 +43,14 @@ def load_published(
         state_dict: published names.
         head_prefix: what stands before ``embedder....`` in the checkpoint's names of a score head, which are not
             published; None for a text-only checkpoint.
+        source: what an error calls the weights.
     """
     backbone = model.backbone if isinstance(model, FluxModel) else model
     state = dict(state_dict)
     if any(k.startswith(_EMA) for k in state):
         state = {k.removeprefix(_EMA): v for k, v in state.items() if k.startswith(_EMA)}
     state = {k: v for k, v in state.items() if k not in _COMPUTED}
-    check_finite(state, "published checkpoint")
+    check_finite(state, source, "it is damaged, fetch it again")
     name, text_c_dim = "empty_string_feat_c", backbone.text_c_dim
     if name in state and tuple(state[name].shape) == (1, text_c_dim):
         state[name] = state[name][0]
@@ -59,8 +65,8 @@ def load_published(
     load_strict(
         backbone,
         state,
-        "published checkpoint",
-        "set the backbone's sizes to the checkpoint's, and head_prefix if it holds a score head",
+        source,
+        "give FluxAudio's weights, of the sizes of this backbone, and head_prefix if they hold a score head",
         may_miss=(name,),
     )
 

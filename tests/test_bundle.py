@@ -168,10 +168,17 @@ def test_init_from_is_strict(tmp_path: Path) -> None:
     state = v4.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in load_bundle(text_only).state_dict().items())
     assert torch.equal(state["head.maps.weight"], before["head.maps.weight"])
+    with pytest.raises(ValueError, match=r"has head\. in part, it lacks head\.maps\.weight") as part:
+        init_from(v4, v1, allow_new=["head."])
+    assert "skip" in one_line(part)
     init_from(v4, v1, allow_new=["head.maps"])
     name = "head.embedder.mlp.2.weight"
     assert torch.equal(v4.state_dict()[name], load_file(v1 / "weights.safetensors")[name])
     init_from(bare, v1, skip=["head."])
+    perturb(v4, 12)
+    kept = v4.state_dict()["head.embedder.mlp.2.weight"].clone()
+    init_from(v4, v1, skip=["head."], allow_new=["head."])
+    assert torch.equal(v4.state_dict()["head.embedder.mlp.2.weight"], kept), "the head starts anew"
 
 
 def test_init_from_refuses_another_function_of_the_same_shapes(tmp_path: Path) -> None:
@@ -223,6 +230,12 @@ def test_a_published_file_is_a_start_too(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown score_embed"):
         init_from(bare, path)
     init_from(bare, path, skip=["score_embed."])
+    torch.save({**state, "final_layer.conv.bias": torch.full((D,), float("nan"))}, path)
+    torch.save({"a.b": torch.ones(2)}, tmp_path / "foreign.pth")
+    for name, word in (("published.pth", "non-finite values in final_layer"), ("foreign.pth", "lacks latent_mean")):
+        with pytest.raises(ValueError, match=word) as bad:
+            init_from(bare, tmp_path / name)
+        assert name in one_line(bad)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="fetch it again") as cut:
         init_from(bare, path)
