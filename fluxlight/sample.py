@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -88,12 +89,18 @@ class Sampler:
             raise ValueError(f"method is {self.method!r}: use one of {', '.join(SOLVERS)}")
         if self.negative not in ("stored", "empty"):
             raise ValueError(f"negative is {self.negative!r}: use stored or empty")
+        for name in ("cfg_weight", "score", "score_weight"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}, which is non-finite: give a number")
         Schedule(self.schedule, self.interval)
 
-    def velocity(self, model: FluxModel, condition: Condition, score: Tensor | float | None) -> Velocity:
-        """The guided velocity of ``model`` under these settings."""
-        n, schedule = condition.text.shape[0], Schedule(self.schedule, self.interval)
-        negative = model.negative_condition(n) if self.negative == "stored" else model.empty_condition(n)
+    def velocity(
+        self, model: FluxModel, condition: Condition, score: Tensor | float | None, texts: FluxModel | None = None
+    ) -> Velocity:
+        """The guided velocity of ``model`` under these settings; ``texts`` has the other branch's text, if not it."""
+        n, schedule, texts = condition.text.shape[0], Schedule(self.schedule, self.interval), texts or model
+        negative = texts.negative_condition(n) if self.negative == "stored" else texts.empty_condition(n)
         if self.score_weight is None:
             return JointGuidance(model, condition, score, self.cfg_weight, negative, schedule)
         return SeparateGuidance(model, condition, score, self.cfg_weight, self.score_weight, negative, schedule)
@@ -148,7 +155,8 @@ class Sampler:
             score = self.score if scores is None else scores[rows]
             velocity = self.velocity(model, condition, score)
             if second is not None and combine is not None:
-                velocity = combine(velocity, self.velocity(second, condition, score))
+                # both checkpoints are asked the same: prompts, empty and negative text are the model's
+                velocity = combine(velocity, self.velocity(second, condition, score, model))
             x = noise(prompts.seed[rows], backbone.latent_seq_len, backbone.latent_dim).to(device)
             parts.append(model.unnormalize(SOLVERS[self.method](velocity, x, grid(self.steps), count)))
         empty = torch.empty(0, backbone.latent_seq_len, backbone.latent_dim, device=device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -235,3 +237,22 @@ def test_encode_is_resumable_and_says_what_it_was_made_with(tmp_path: Path, monk
     (tmp_path / "clip3.wav").write_bytes(b"no wave")
     with pytest.raises(FileNotFoundError, match="clip3.wav is missing or damaged"):
         go("whole")
+
+
+def test_a_score_that_is_not_finite_is_one_line_when_the_store_is_opened(tmp_path: Path) -> None:
+    folder = make_store(tmp_path / "store")
+    score = np.load(folder / "score.npy")
+    score[[2, 5]] = np.nan, np.inf
+    np.save(folder / "score.npy", score)
+    with pytest.raises(ValueError, match=r"score\.npy holds 2 non-finite score") as error:
+        LatentStore(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_encode_says_in_one_line_how_many_prompts_were_cut(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("id,prompt\na,a calm waltz\nb," + "slow " * 100 + "\nc," + "fast " * 100)
+    words = ["encode", "--source", "fluxlight.data.PromptFile", "--source.path", str(tmp_path / "p.csv")]
+    words += ["--text_only", "true", "--out", str(tmp_path / "slice")]
+    done = subprocess.run([sys.executable, "-m", "fluxlight.cli", *words], capture_output=True, text=True)
+    (said,) = [line for line in done.stderr.splitlines() if "cut" in line]
+    assert said.startswith("fluxlight encode: 2 of 3 prompts are longer than 77 tokens") and done.returncode == 0

@@ -364,8 +364,12 @@ def test_bad_settings_are_one_clear_line(model: FluxModel) -> None:
     for settings, word in ((dict(steps=0), "steps"), (dict(method="rk4"), "method"), (dict(schedule="x"), "schedule")):
         with pytest.raises(ValueError, match=word):
             Sampler(**settings)  # type: ignore[arg-type]
+    for name in ("score", "cfg_weight", "score_weight"):
+        for value in (float("nan"), float("-inf")):
+            with pytest.raises(ValueError, match=f"{name} is .*non-finite"):
+                Sampler(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="non-finite"):
-        Sampler(steps=2, score=float("nan")).generate(model, prompts(2))
+        Sampler(steps=2).generate(model, prompts(2), scores=torch.tensor([1.0, float("nan")]))
 
 
 def test_sampler_on_a_command_line(tmp_path: Path) -> None:

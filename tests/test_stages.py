@@ -192,6 +192,7 @@ def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
     start = make_stage(head=GlobalAdaLN)
     wake(start.model, 0.1)
     start.model.set_latent_statistics(torch.ones(4), 2 * torch.ones(4))
+    start.model.set_negative(torch.ones(6, 8), torch.ones(5))
     bundle.save_bundle(tmp_path / "start", start.model)
     stage = make_stage(
         CRPO,
@@ -265,6 +266,23 @@ def test_a_stage_starts_from_its_store_or_from_its_bundle(tmp_path: Path) -> Non
     second = make_stage(head=InputAdd, init_from=str(tmp_path / "run/bundle"))
     fitted(tmp_path / "other", "run", second, make_data(tmp_path / "other"))
     assert torch.equal(second.model.backbone.latent_mean, stage.model.backbone.latent_mean)
+
+
+def test_a_published_file_is_a_start_with_the_negative_text_of_the_store(tmp_path: Path) -> None:
+    """It has statistics and empty text of its own, but no negative text: not to fall back to the empty one."""
+    source, data = make_stage().model, make_data(tmp_path)
+    wake(source)
+    source.set_latent_statistics(torch.ones(4), 2 * torch.ones(4))
+    source.set_empty(torch.full((6, 8), 0.5), torch.full((5,), 0.25))
+    torch.save(bundle.export_published(source), tmp_path / "published.pth")
+    stage = make_stage(init_from=str(tmp_path / "published.pth"))
+    make_trainer(tmp_path / "run").validate(stage, datamodule=data, verbose=False)
+    assert bool(stage.model.negative_stored)
+    assert torch.equal(stage.model.negative_feat, data.store.negative[0])
+    assert torch.equal(stage.model.negative_feat_c, data.store.negative[1])
+    backbone = stage.model.backbone
+    assert torch.equal(backbone.latent_std, source.backbone.latent_std)
+    assert torch.equal(backbone.empty_string_feat, source.backbone.empty_string_feat)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -175,5 +176,10 @@ def main(args: list[str]) -> int:
     settings = made.as_dict()
     for name in ("config", "weights_folder"):
         settings.pop(name, None)
-    encode(**settings)
+    # one line of ours in place of Python's two, which quote the source
+    before, warnings.formatwarning = warnings.formatwarning, lambda said, *_, **__: f"fluxlight encode: {said}\n"
+    try:
+        encode(**settings)
+    finally:
+        warnings.formatwarning = before
     return 0

@@ -65,6 +65,10 @@ class LatentStore:
                 raise ValueError(
                     f"store {self.folder}: {name} has {length} rows, meta.json says {self.meta['n']}: encode it again"
                 )
+        if self.score is not None and (bad := int((~np.isfinite(self.score)).sum())):
+            raise ValueError(
+                f"store {self.folder}: score.npy holds {bad} non-finite score(s): delete the folder and encode it again"
+            )
 
     def _array(self, name: str) -> np.ndarray:
         path = self.folder / f"{name}.npy"

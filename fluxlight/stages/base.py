@@ -53,7 +53,8 @@ class Stage(L.LightningModule):
         text_drop: probability of the empty text, tokens and CLAP together (FACTS section 7).
         score_drop: probability of the null score, independent of the text (FACTS section 2).
         seed: of all training draws; with equal seeds two stages see equal noise, times and coins at equal batches.
-        init_from: bundle whose weights are the start; null starts anew with the statistics of the store.
+        init_from: bundle, or published .pth file, whose weights are the start; null starts anew with the statistics of
+            the store. Weights without a negative text, as the published ones, take the store's.
         weights: which of its weights, "raw" (published) or "ema".
         skip: name prefixes of the bundle that are not taken.
         allow_new: name prefixes of this model that the bundle need not have.
@@ -128,6 +129,8 @@ class Stage(L.LightningModule):
             if store.mean is not None:
                 self.model.set_latent_statistics(*store.statistics)
             self.model.set_empty(*store.empty)
+        if not bool(self.model.negative_stored):
+            # a published checkpoint as a start has none
             self.model.set_negative(*store.negative)
         if self.score_quantile is not None and self.model.head is not None:
             self.sampler = replace(self.sampler, score=store.score_quantile(self.score_quantile))
