@@ -53,6 +53,44 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+def test_guidance_may_lead_away_from_any_text() -> None:
+    """A negative text of one's own, as it stands and without the prefix; "" is the stored empty features."""
+    prompts, other = ["a flute", "a banjo"], "hum and hiss"
+    made = {}
+    for text in (None, other, "", " "):
+        generator = small(prefix="loud ")
+        generator.model.set_empty(torch.full((6, 8), 0.3), torch.full((5,), 0.3))
+        if text is not None:
+            generator.set_negative(text)
+        made[text] = torch.stack([clip.audio for clip in generator(prompts)])
+        assert generator.settings.get("negative") == ((text or "").strip() or None)
+    by_hand = small(prefix="loud ")
+    by_hand.model.set_empty(torch.full((6, 8), 0.3), torch.full((5,), 0.3))
+    by_hand.model.set_negative(SmallText().encode([other])[0].half().float(), SmallClap().embed_text([other])[0])
+    torch.testing.assert_close(torch.stack([clip.audio for clip in by_hand(prompts)]), made[other])
+    # no text was stored in this model, so its default is the empty one
+    torch.testing.assert_close(made[None], made[""])
+    torch.testing.assert_close(made[" "], made[""])
+    assert (made[other] - made[""]).abs().max() > 1e-4
+
+
+def test_every_mode_of_sampling_is_on_the_command_line(embedded: Path, tmp_path: Path) -> None:
+    words = ["generate", "a calm piano piece", "--model", str(embedded), "--out", str(tmp_path), "--raw"]
+    words += ["--steps", "2", "--method", "heun", "--schedule", "interval", "--interval", "0.2", "0.9", "--at", "0.4"]
+    words += ["--score-weight", "2", "--negative", "hum", "--prefix", "", "--suffix", ", live", "--combine", "reverse"]
+    assert cli.main([*words, "--second", str(embedded / "bundle")]) == 0
+    settings = read_jsonl(tmp_path / "manifest.jsonl")[0]["settings"]
+    second = settings["sampler"].pop("second")
+    assert settings["sampler"] == {
+        "steps": 2, "method": "heun", "cfg_weight": 4.0, "score": 5.0, "score_weight": 2.0, "schedule": "interval",
+        "interval": [0.2, 0.9], "negative": "stored",
+    }  # fmt: skip
+    assert (second["combine"], second["at"], len(second["hash"])) == ("reverse", 0.4, 16)
+    assert (settings["prefix"], settings["suffix"], settings["negative"]) == ("", ", live", "hum")
+    with pytest.raises(ValueError, match="name it with --second"):
+        cli.main(words, standalone=False)
+
+
 def test_it_makes_the_very_clips_that_a_validation_renders(tmp_path: Path) -> None:
     stage = make_stage(head=GlobalAdaLN)
     wake(stage.model, 0.1)

@@ -53,6 +53,15 @@ def parser() -> argparse.ArgumentParser:
     add("--best-of", type=_positive, default=1, metavar="N", help="draw N clips a prompt, keep the best by reward (1)")
     add("--reward", default=None, help="class of the reward: RewardA, or a class path (default: the model folder's)")
     add("--prefix", help="put before every prompt (default: the model folder's)")
+    add("--suffix", help="put behind every prompt (default: the model folder's)")
+    add("--negative", metavar="TEXT", help='text to lead away from, "" for the empty one (default: the stored one)')
+    add("--score-weight", type=_finite, help="a guidance weight of its own for the score (default: one for both)")
+    add("--schedule", choices=("constant", "anneal", "interval"), help="of the guidance over time (the model folder's)")
+    add("--interval", type=_finite, nargs=2, metavar=("LOW", "HIGH"), help="times of --schedule interval; 1 is noise")
+    add("--second", dest="bundle", metavar="BUNDLE", help="another checkpoint over the same latents that takes part")
+    add("--combine", choices=("crossover", "reverse", "average"), help="the second from --at on, until it, or averaged")
+    add("--at", type=_finite, metavar="TIME", help="of the change between both checkpoints (0.5)")
+    add("--share", type=_finite, dest="weight", help="of the model itself in an average (0.5)")
     add("--raw", action="store_true", default=False, help="no post-processing: neither Demucs nor loudness")
     add("--weights", choices=("raw", "ema"), default="raw", help="raw or averaged weights of a bundle (raw)")
     add("--device", default="auto", help="cpu, cuda, mps, or auto (auto: cuda if there is one)")
@@ -97,8 +106,11 @@ def _run(given: dict[str, Any]) -> int:
     model = given["model"]
     hub = model.startswith("hf://")
     generator = Generator.from_pretrained(model, **where) if hub else Generator.from_folder(model, **where)
-    generator.set_sampler(**{k: given[k] for k in ("score", "cfg_weight", "steps", "method") if k in given})
+    generator.set_sampler(**find_sampler(given))
     generator.prefix = given.get("prefix", generator.prefix)
+    generator.suffix = given.get("suffix", generator.suffix)
+    if "negative" in given:
+        generator.set_negative(given["negative"])
     if given["raw"]:
         generator.postprocess = []
     reward = find_reward(given["reward"]) if given["reward"] else None
@@ -113,6 +125,26 @@ def _run(given: dict[str, Any]) -> int:
     what = f"{given['out']}/{rows[0]['file']}" if len(rows) == 1 and fine else given["out"]
     print(f"{fine} clip{'s' * (fine != 1)} -> {what}")
     return 1 if failed else 0
+
+
+def find_sampler(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the sampler among the arguments, with the second checkpoint if one is named."""
+    from fluxlight.bundle import read_recipe
+    from fluxlight.generate.pipeline import check_origin
+    from fluxlight.second import Second
+
+    names = ("score", "cfg_weight", "steps", "method", "score_weight", "schedule")
+    changes = {name: given[name] for name in names if name in given}
+    if "interval" in given:
+        changes["interval"] = tuple(given["interval"])
+    second = {name: given[name] for name in ("bundle", "combine", "at", "weight") if name in given}
+    if second and "bundle" not in second:
+        raise ValueError("--combine, --at and --share are about a second checkpoint: name it with --second")
+    if second:
+        # before its classes are imported
+        check_origin(read_recipe(second["bundle"]), given["trust"])
+        changes["second"] = Second(**second)
+    return changes
 
 
 def find_reward(name: str) -> Any:

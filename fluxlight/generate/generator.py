@@ -25,7 +25,7 @@ from fluxlight.recorded import class_path
 from fluxlight.rewards import Reward
 from fluxlight.sample import Progress, Sampler
 from fluxlight.types import Clip, PromptBatch
-from fluxlight.wording import one_warning, worded
+from fluxlight.wording import is_empty, one_warning, worded
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Generator:
         self.postprocess, self.checkpoint = list(postprocess), checkpoint
         self.prefix, self.suffix = prefix, suffix
         self.sampler = sampler if model.head is not None else replace(sampler, score=None)
-        self._make_reward = reward
+        self._make_reward, self.negative = reward, ""
 
     @classmethod
     def from_folder(
@@ -166,6 +166,13 @@ class Generator:
             raise ValueError(f"score is {changes['score']:g}, but this model has no score head: leave score out")
         self.sampler = replace(self.sampler, **changes)
 
+    def set_negative(self, text: str) -> None:
+        """Let guidance lead away from another text, read as it stands; from the stored empty one where it is empty."""
+        self.negative = text.strip()
+        self.set_sampler(negative="empty" if is_empty(text) else "stored")
+        if not is_empty(text):
+            self.model.set_negative(*(features[0] for features in self._encode([text])))
+
     def reward(self) -> Reward:
         """The default reward of best-of-N."""
         if self._make_reward is None:
@@ -183,6 +190,7 @@ class Generator:
             "clap": self.clap.identity,
             "prefix": self.prefix,
             "suffix": self.suffix,
+            **({"negative": self.negative} if self.negative else {}),
             "postprocess": [describe(step) for step in self.postprocess],
         }
 
@@ -242,7 +250,7 @@ class Generator:
             return []
         if reward is not None:
             reward.to(self.device)
-        text, text_c = self._encode([p.prompt for p in prompts])
+        text, text_c = self._encode(worded([p.prompt for p in prompts], self.prefix, self.suffix))
         rows = [i for i, own in enumerate(seeds) for _ in own]
         flat = torch.tensor([seed for own in seeds for seed in own])
         batch = PromptBatch(
@@ -284,8 +292,8 @@ class Generator:
         heard = LockedLoudness()(clip)
         return float(reward.score(heard.audio[None].to(self.device), heard.sample_rate, [heard.prompt])[0])
 
-    def _encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Features ``(B, T, E)`` and ``(B, C)`` of prompts; the sampler puts in those of an empty one."""
-        texts = worded(prompts, self.prefix, self.suffix)
+    @torch.no_grad()
+    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Features ``(B, T, E)`` and ``(B, C)`` of texts; the sampler puts in those of an empty one."""
         # half precision is what a store keeps, and so what the model was trained and its slice rendered with
         return self.text.encode(texts).half().float(), self.clap.embed_text(texts).float()
