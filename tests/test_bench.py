@@ -102,6 +102,19 @@ def test_s44_reports_every_kind_beside_the_published_way(settings: Settings) -> 
         assert line.data["of_published"] == 1 or line.data["way"] == "eager"
 
 
+def test_the_full_run_has_all_steps_and_the_compiled_way(settings: Settings, monkeypatch) -> None:
+    """The compiled way stands in the table; the compiler itself, minutes of work, is left out here."""
+    monkeypatch.setattr(s44, "compiled", twin)
+    monkeypatch.setattr(s44, "STEPS", 7)
+    settings.full = True
+    _, *lines = s44.lines(settings, SMALL)
+    assert [line.data["way"] for line in lines] == ["eager", "published", "compiled"] * 9
+    assert {line.data["batch"] for line in lines} == {1, 4, 8}
+    assert not any("steps timed" in line.measured for line in lines)
+    work = Work.of(SMALL)
+    assert {line.data["flops"] / line.data["batch"] for line in lines if "7 steps" in line.what} == {work.sampling(7)}
+
+
 def test_levers_are_compared_with_all_of_them_on(settings: Settings) -> None:
     lines: list[Line] = list(levers.lines(settings, SMALL))
     by_kind: dict[str, list[Line]] = {}
@@ -133,3 +146,6 @@ def test_median_leaves_out_the_first_run(settings: Settings) -> None:
     calls: list[str] = []
     times = settings.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
     assert calls == ["a", "b"] * 4 and all(took >= 0 for took in times.values())
+    calls.clear()
+    settings.alternate({"a": lambda: calls.append("a")}, 2, {"a": lambda: calls.append("a little")})
+    assert calls == ["a little", "a", "a"]

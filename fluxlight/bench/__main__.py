@@ -1,4 +1,4 @@
-"""``python -m fluxlight.bench [--only network,s44] [--full] [--json FILE] [--markdown FILE]``: speed on this machine.
+"""``python -m fluxlight.bench [--only network,s44] [--short] [--json FILE] [--markdown FILE]``: speed on this machine.
 
 Absolute seconds differ from machine to machine, so speed is given against this machine's own matrix product
 (networks; convolutions may beat it), against the published way of running the same network, as a multiple of real
@@ -14,7 +14,7 @@ import resource
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fluxlight.bench.measure import Line, Settings
+from fluxlight.bench.measure import FEW, Line, Settings
 
 PARTS = {
     "network": "the tiny backbone",
@@ -32,17 +32,23 @@ def main(args: Sequence[str] | None = None) -> int:
         prog="python -m fluxlight.bench", description="Speed of fluxlight on this machine.", epilog=f"Parts: {known}."
     )
     parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help="parts to run, commas between (all)")
-    parser.add_argument("--full", action="store_true", help="all batch sizes, all 25 steps, compiled networks as well")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help=f"{FEW} of the 25 sampling steps, nothing compiled, fewer batch sizes on a GPU",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch (all cores)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="runs of each measurement, of which the median counts (3)"
     )
-    parser.add_argument("--device", default="cpu", help="where the networks run: cpu (default) or cuda")
+    parser.add_argument(
+        "--device", default="auto", help="where the networks run: cpu, cuda, or auto for the GPU if any"
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--markdown", type=Path, help="file for the table as well")
     given = parser.parse_args(args)
-    chosen = [name for name in given.only.split(",") if name]
-    if strangers := [name for name in chosen if name not in PARTS]:
+    parts = [name for name in given.only.split(",") if name]
+    if strangers := [name for name in parts if name not in PARTS]:
         parser.error(f"--only: no part {', '.join(strangers)}: choose among {', '.join(PARTS)}")
     if given.threads < 1 or given.repeats < 1:
         parser.error("--threads and --repeats must be at least 1")
@@ -50,12 +56,15 @@ def main(args: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import torch
 
-    if given.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"--device {given.device}: torch sees no such device")
+    from fluxlight.device import chosen
+
+    place = chosen(given.device)
+    if place.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {place}: torch sees no such device")
     torch.set_num_threads(given.threads)
-    settings = Settings(given.repeats, given.full, given.device)
-    found = _lines(["ceilings", *chosen], settings)
-    device = torch.cuda.get_device_name(given.device) if given.device.startswith("cuda") else f"{given.threads} threads"
+    settings = Settings(given.repeats, not given.short, place)
+    found = _lines(["ceilings", *parts], settings)
+    device = torch.cuda.get_device_name(place) if place.startswith("cuda") else f"{given.threads} threads"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found.append(Line("memory", "peak memory of this run", f"{peak:.2f} GiB", "", {"gib": peak}))
     head = f"fluxlight.bench: torch {torch.__version__}, {device}, median of {given.repeats}"
@@ -68,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if given.json:
         frame = {"torch": torch.__version__, "device": device, "threads": given.threads, "repeats": given.repeats}
         rows = [{"part": line.part, "what": line.what, **line.data} for line in found]
-        write_json(given.json, {**frame, "full": given.full, "lines": rows})
+        write_json(given.json, {**frame, "full": not given.short, "lines": rows})
     return 0
 
 

@@ -20,18 +20,18 @@ T, SCORE, BETA = 0.5, 5.0, 0.999
 
 def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
     """A guided step of sampling at two batch sizes, then the optimiser's and the average's update."""
-    model = make(sizes, settings.device)
-    for batch in (1, 8 if settings.full else 4):
-        runs = _steps(model, Inputs(model, batch))
+    model, cuda = make(sizes, settings.device), settings.device.startswith("cuda")
+    for batch in (1, 64 if cuda else 8 if settings.full else 4):
+        runs = _steps(model, Inputs(model, batch), cuda)
         if settings.full:
-            runs["and compiled"] = _steps(compiled(model), Inputs(model, batch))["as it is"]
-        yield from _compare(settings, f"guided step, {batch} clip{'s' * (batch > 1)}", runs)
+            runs["and compiled"] = _steps(compiled(model), Inputs(model, batch), cuda)["as it is"]
+        yield from _compare(settings, f"guided step, {batch} clip{'s' * (batch > 1)}{', bf16' * cuda}", runs)
     # the last: it trains the weights
     yield from _compare(settings, "AdamW update", _optimizers(model))
     yield from _compare(settings, "average of the weights, update", _averages(model))
 
 
-def _steps(model: FluxModel, data: Inputs) -> dict[str, Run]:
+def _steps(model: FluxModel, data: Inputs, half: bool = False) -> dict[str, Run]:
     guided = {j: JointGuidance(model, data.condition, SCORE, joined=j) for j in (None, False, True)}
     other = guided[not guided[None].joined]
     twin = published_way.channels_first(model)
@@ -55,12 +55,12 @@ def _steps(model: FluxModel, data: Inputs) -> dict[str, Run]:
         "conditions projected in every step": lambda: JointGuidance(model, data.condition, SCORE)(data.x, T),
         "the published way": lambda: published(data.x, T),
     }
-    return {name: _without_gradients(run) for name, run in runs.items()}
+    return {name: _within(half, run) for name, run in runs.items()}
 
 
-def _without_gradients(run: Run) -> Run:
+def _within(half: bool, run: Run) -> Run:
     def wrapped() -> object:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=half):
             return run()
 
     return wrapped

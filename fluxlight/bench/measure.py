@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Run = Callable[[], object]
+FEW = 5
+"""Steps of sampling that a short run times; the figure is scaled, as every step costs the same."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,22 @@ class Settings:
         """Median wall time of ``run`` after one run that does not count."""
         return self.alternate({"it": run}, repeats)["it"]
 
-    def alternate(self, runs: Mapping[str, Run], repeats: int | None = None) -> dict[str, float]:
-        """Median wall time of each run after one that does not count, in turns: a machine that slows down hits all."""
+    def alternate(
+        self, runs: Mapping[str, Run], repeats: int | None = None, first: Mapping[str, Run] | None = None
+    ) -> dict[str, float]:
+        """Median wall time of each run after one that does not count, in turns: a machine that slows down hits all.
+
+        Args:
+            runs: what is timed, by name.
+            repeats: turns that count; None is the setting's.
+            first: what to run in the turn that does not count, where less than the whole run warms up as well.
+        """
         times: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(1 + (repeats or self.repeats)):
             for name, run in runs.items():
                 self._wait()
                 begin = time.perf_counter()
-                run()
+                (run if turn or first is None else first[name])()
                 self._wait()
                 if turn:
                     times[name].append(time.perf_counter() - begin)

@@ -46,7 +46,11 @@ def twin(model: FluxModel) -> FluxModel:
 
 
 def compiled(model: FluxModel) -> FluxModel:
-    """A model on the same parameters whose blocks are compiled."""
+    """A model on the same parameters whose blocks are compiled.
+
+    What was compiled before is forgotten: torch compiles a function only so many times, then runs it eager.
+    """
+    torch.compiler.reset()
     other = twin(model)
     other.backbone.compile_blocks()
     return other
