@@ -49,7 +49,8 @@ NOTE = """
 Everything ours is another model, other data and other judges than the published: only signs and significance can be
 compared. Intervals are over prompts; there is one training seed unless seeds are named, so a difference between two
 trainings also holds what another seed would have done (see `seeds`). CLAP-B and reward B judge; nothing was trained
-or selected by them."""
+or selected by them. The intervals of this table are not corrected for the number of claims: of twenty without an effect
+one is expected to exclude 0. The reports below have Holm's correction."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def judge(claim: Mapping[str, Any], known: Known) -> Finding:
         return Finding(ABSENT, note=why or f"cell {where['system']}")
     figure = f"{label(where['metric'])} {with_interval(c['difference'], c['low'], c['high'], True)}"
     if claim["kind"] == "null":
-        return Finding(null(c["low"], c["high"], claim["within"]), figure, f"margin {claim['within']:g}")
+        # a small change can be a sure one: the verdict is on its size alone
+        sure = ", though it excludes 0" if c["low"] > 0 or c["high"] < 0 else ""
+        return Finding(null(c["low"], c["high"], claim["within"]), figure, f"margin {claim['within']:g}{sure}")
     verdict = effect(c["difference"], c["low"], c["high"], claim["sign"], c["smallest"], claim.get("size"))
     digits = 3 if c["smallest"] >= 0.1 else 4
     return Finding(verdict, figure, f"n = {c['n']} could see {number(c['smallest'], digits=digits)}")

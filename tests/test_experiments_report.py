@@ -161,6 +161,7 @@ def test_the_claims_page_is_written_from_the_folders_alone(folder: Path, tmp_pat
     # every system is 0.2 higher than the one before
     assert "**reproduced**" in by_claim["Expert iteration improves the reward"]
     assert "**not reproduced**" in by_claim["CRPO leaves the reward where it was"]
+    assert "margin 0.05, though it excludes 0" in by_claim["CRPO leaves the reward where it was"]
     assert "**not run yet**" in by_claim["v2 weights run through v1 collapse in reward"]
     assert "**not testable here**" in by_claim["Which of the five heads is best"]
     assert (
