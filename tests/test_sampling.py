@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from test_heads import D, L, T, model_with
 from torch import Tensor
@@ -384,3 +385,24 @@ def test_sampler_on_a_command_line(tmp_path: Path) -> None:
     flags = ["--sampler.second.bundle", folder, "--sampler.second.combine", "average", "--sampler.second.weight", "0.7"]
     made = parser.instantiate_classes(parser.parse_args(flags)).sampler
     assert made.second == Second(folder, combine="average", weight=0.7)
+
+
+def test_every_setting_is_reached_from_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags over a shipped stage YAML, as a user gives them."""
+    from fluxlight.cli import main
+
+    folder = str(save_bundle(tmp_path, model_with(None)))
+    wanted = Sampler(
+        7, "heun", 3.0, 1.5, 2.0, "interval", (0.2, 0.8), "empty", Second(folder, combine="reverse", at=0.3)
+    )
+    given = asdict(wanted)
+    given["interval"], second = list(wanted.interval), given.pop("second")
+    flags = [f"--model.sampler.{k}={v}" for k, v in given.items()]
+    flags += [f"--model.sampler.second.{k}={second[k]}" for k in ("bundle", "combine", "at")]
+    stage = Path(__file__).resolve().parents[1] / "configs/stages/crpo.yaml"
+    assert main(["fit", "--config", str(stage), *flags, "--print_config"], standalone=False) == 0
+    found = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["sampler"]
+    assert {k: found[k] for k in given} == given
+    assert {k: found["second"][k] for k in ("bundle", "combine", "at")} == {
+        k: second[k] for k in ("bundle", "combine", "at")
+    }

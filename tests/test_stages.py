@@ -193,6 +193,7 @@ def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
     wake(start.model, 0.1)
     start.model.set_latent_statistics(torch.ones(4), 2 * torch.ones(4))
     start.model.set_negative(torch.ones(6, 8), torch.ones(5))
+    start.model.set_empty(-torch.ones(6, 8), -torch.ones(5))
     bundle.save_bundle(tmp_path / "start", start.model)
     stage = make_stage(
         CRPO,
@@ -268,13 +269,17 @@ def test_a_stage_starts_from_its_store_or_from_its_bundle(tmp_path: Path) -> Non
     assert torch.equal(second.model.backbone.latent_mean, stage.model.backbone.latent_mean)
 
 
-def test_a_published_file_is_a_start_with_the_negative_text_of_the_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("global_text", [True, False])
+def test_a_published_file_is_a_start_with_the_negative_text_of_the_store(tmp_path: Path, global_text: bool) -> None:
     """It has statistics and empty text of its own, but no negative text: not to fall back to the empty one."""
     source, data = make_stage().model, make_data(tmp_path)
     wake(source)
     source.set_latent_statistics(torch.ones(4), 2 * torch.ones(4))
     source.set_empty(torch.full((6, 8), 0.5), torch.full((5,), 0.25))
-    torch.save(bundle.export_published(source), tmp_path / "published.pth")
+    state = bundle.export_published(source)
+    if not global_text:
+        del state["empty_string_feat_c"]
+    torch.save(state, tmp_path / "published.pth")
     stage = make_stage(init_from=str(tmp_path / "published.pth"))
     make_trainer(tmp_path / "run").validate(stage, datamodule=data, verbose=False)
     assert bool(stage.model.negative_stored)
@@ -283,6 +288,8 @@ def test_a_published_file_is_a_start_with_the_negative_text_of_the_store(tmp_pat
     backbone = stage.model.backbone
     assert torch.equal(backbone.latent_std, source.backbone.latent_std)
     assert torch.equal(backbone.empty_string_feat, source.backbone.empty_string_feat)
+    expected = source.backbone.empty_string_feat_c if global_text else data.store.empty[1]
+    assert torch.equal(backbone.empty_string_feat_c, expected)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Stage(L.LightningModule):
         score_drop: probability of the null score, independent of the text (FACTS section 2).
         seed: of all training draws; with equal seeds two stages see equal noise, times and coins at equal batches.
         init_from: bundle, or published .pth file, whose weights are the start; null starts anew with the statistics of
-            the store. Weights without a negative text, as the published ones, take the store's.
+            the store. What weights lack (published ones have no negative text) is taken from the store.
         weights: which of its weights, "raw" (published) or "ema".
         skip: name prefixes of the bundle that are not taken.
         allow_new: name prefixes of this model that the bundle need not have.
@@ -132,6 +132,9 @@ class Stage(L.LightningModule):
         if not bool(self.model.negative_stored):
             # a published checkpoint as a start has none
             self.model.set_negative(*store.negative)
+        if not bool(backbone.empty_string_feat_c.any()):
+            # nor have its older files the global embedding of the empty text, which is never zero
+            self.model.set_empty(backbone.empty_string_feat, store.empty[1])
         if self.score_quantile is not None and self.model.head is not None:
             self.sampler = replace(self.sampler, score=store.score_quantile(self.score_quantile))
 
