@@ -116,7 +116,9 @@ def write_page(result: Mapping[str, Any], out: str | os.PathLike[str]) -> None:
     """Write error_rates.json, error_rates.md, false_alarms.png and power.png into ``out``."""
     folder = Path(out)
     write_json(folder / "error_rates.json", result)
-    write_text(folder / "error_rates.md", markdown(result))
     plot_alarms(result, folder / "false_alarms.png")
+    pictures = "\n![False alarms](false_alarms.png)\n"
     if result["power"]:
         plot_power(result, folder / "power.png")
+        pictures += "\n![Power](power.png)\n"
+    write_text(folder / "error_rates.md", markdown(result) + pictures)

@@ -93,6 +93,8 @@ def write_page(result: Mapping[str, Any], out: str | os.PathLike[str]) -> None:
     """Write ladders.json, ladders.md and ladders_<protocol>.png into ``out``."""
     folder = Path(out)
     write_json(folder / "ladders.json", result)
-    write_text(folder / "ladders.md", markdown(result))
+    pictures = ""
     for protocol in result["tables"]:
         plot(result, protocol, folder / f"ladders_{protocol}.png")
+        pictures += f"\n![{PROTOCOLS[protocol]}](ladders_{protocol}.png)\n"
+    write_text(folder / "ladders.md", markdown(result) + pictures)
