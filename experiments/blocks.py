@@ -274,7 +274,7 @@ def _rows(result: Mapping[str, Any], optimised: Sequence[str]) -> list[Block]:
         lines = [Line(name, d["mean"], d["low"], d["high"], d["low"] > 0 or d["high"] < 0)
                  for name, f in groups.items() if (d := f["differences"].get(metric))]  # fmt: skip
         if lines:
-            title = f"{heading(metric, optimised)}: difference from {result['first']}"
+            title = f"{heading(metric, optimised)} vs {result['first']}"
             made.append(Forest(title, lines, metric in optimised))
     return made
 
