@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,18 +24,35 @@ from experiments.trials import Trial
 from fluxlight.files import hash_of, read_json, write_json, write_text
 
 
-def split(args: Sequence[str]) -> tuple[str, list[str]]:
-    """The chain's step, and the other words with the shipped configs found from anywhere."""
-    like, rest = "row1", []
+def split(args: Sequence[str]) -> tuple[str, int, list[str]]:
+    """The chain's step, how often to render, and the other words with the shipped configs found from anywhere."""
+    like, renderings, rest = "row1", 1, []
     for word in args:
         key, sign, value = word.partition("=")
         if key == "--like" and sign:
             like = value
+        elif key == "--renderings" and sign:
+            if not value.isdigit() or int(value) < 1:
+                raise ValueError(f"--renderings: {value!r} is no count: give a whole number of at least 1")
+            renderings = int(value)
         elif key == "--config" and not Path(value).is_file() and (ROOT / value).is_file():
             rest.append(f"{key}={ROOT / value}")
         else:
             rest.append(word)
-    return like, rest
+    return like, renderings, rest
+
+
+def cadence(config: Mapping[str, Any], renderings: int) -> int:
+    """Updates between two of about ``renderings`` renderings: whole epochs, whatever the scale; 0 for one at the end.
+
+    The last update is rendered in any case.
+    """
+    if renderings == 1:
+        return 0
+    trainer, epoch = config["trainer"], int(config["data"]["init_args"]["batches_per_epoch"])
+    accumulate = int(trainer.get("accumulate_grad_batches", 1))
+    epochs = max(1, int(trainer["max_steps"]) * accumulate // epoch // renderings)
+    return epochs * epoch // accumulate
 
 
 def register(folder: Path, words: Sequence[str]) -> Trial | None:
@@ -59,8 +77,12 @@ def main(args: Sequence[str] | None = None) -> int:
         print("trial: FLUXLIGHT_CHAIN is not set: give the run folder of a finished chain", file=sys.stderr)
         return 2
     words = list(sys.argv[1:] if args is None else args)
-    like, rest = split(words)
-    id = os.environ.get("WANDB_RUN_ID") or hash_of([like, rest])[:8]
+    try:
+        like, renderings, rest = split(words)
+    except ValueError as error:
+        print(f"trial: {error}", file=sys.stderr)
+        return 2
+    id = os.environ.get("WANDB_RUN_ID") or hash_of([like, renderings, rest])[:8]
     home = os.environ.get("FLUXLIGHT_SWEEP") or Path("runs") / "sweep" / (os.environ.get("WANDB_SWEEP_ID") or "single")
     folder = (Path(home) / id).resolve()
     config = Source(Path(chain).resolve()).config(like)
@@ -68,6 +90,7 @@ def main(args: Sequence[str] | None = None) -> int:
     chains.seed(config, "${seed_everything}")
     config["seed_everything"] = int(Source(Path(chain).resolve()).option(like, "seed_everything"))
     chains.move(config, str(folder))
+    config["model"]["init_args"]["render_every"] = cadence(config, renderings)
     write_text(folder / "trial.yaml", yaml.safe_dump({**config, "ckpt_path": "last"}, sort_keys=False))
     logger = ROOT / "configs" / "loggers" / "wandb.yaml"
     trial = register(folder, words)

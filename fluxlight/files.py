@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def cache_folder() -> Path:
@@ -27,6 +27,34 @@ def cache_folder() -> Path:
         )
         raise OSError(message) from None
     return base
+
+
+def claim(folder: str | os.PathLike[str]) -> IO[str]:
+    """Take a run folder for this process; closing what is returned gives it back, and so does the end of the process.
+
+    Raises:
+        ValueError: another run is writing there.
+    """
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        who = file.read().strip() or "another one"
+        file.close()
+        raise ValueError(
+            f"{folder} is in use by process {who}: wait for it, or choose another trainer.default_root_dir"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 @contextmanager

@@ -10,22 +10,26 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jsonargparse
 import lightning as L
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
 import fluxlight.backbone
 import fluxlight.data
 import fluxlight.heads
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
+from fluxlight.files import claim
 from fluxlight.stages.plan import Plan
 from fluxlight.weights import use_folder
 
 VERBS = ("fit", "validate", "test", "predict")
 LAST = "last"
+_claimed: list[IO[str]] = []
+"""The run folder that this process writes to, until its run has ended."""
 
 
 class FluxCLI(LightningCLI):
@@ -38,8 +42,10 @@ class FluxCLI(LightningCLI):
         parser.add_argument("--weights_folder", type=str | None, default=None, help=where)
 
     def before_instantiate_classes(self) -> None:
-        """Say where published files lie before anything looks for one."""
+        """Take the run folder before anything writes there; say where published files lie before one is looked for."""
         settings = self.config[self.subcommand] if self.subcommand else self.config
+        if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run share the folder
+            _claimed.append(claim(settings["trainer"]["default_root_dir"] or "."))
         use_folder(settings.get("weights_folder"))
 
     def before_fit(self) -> None:
@@ -103,6 +109,9 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
         if "Does not validate against any" not in str(error):
             raise
         raise ValueError(reason(str(error))) from error
+    finally:
+        while _claimed:
+            _claimed.pop().close()
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from small_world import make_world
 
 from fluxlight.cli import VERBS, main, one_line, usage
+from fluxlight.files import claim
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 STAGES = sorted(p.stem for p in (CONFIGS / "stages").glob("*.yaml"))
@@ -184,16 +186,8 @@ def test_every_key_of_a_recipe_is_explained() -> None:
 
 
 def test_flags_beat_overlays_and_class_switches_keep_the_rest() -> None:
-    config = printed(
-        "fit",
-        *stage("crpo", "scales/debug"),
-        "--model.head",
-        "TextPrepend",
-        "--plan.crpo.lr",
-        "0.5",
-        "--data.candidates.prompts",
-        "7",
-    )
+    flags = ["--model.head", "TextPrepend", "--plan.crpo.lr", "0.5", "--data.candidates.prompts", "7"]
+    config = printed("fit", *stage("crpo", "scales/debug"), *flags)
     model = config["model"]["init_args"]
     assert model["head"]["class_path"] == "fluxlight.heads.TextPrepend"
     assert model["optimizer"]["init_args"]["lr"] == 0.5 and model["sampler"]["steps"] == 2
@@ -253,18 +247,14 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_the_life_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """fit writes what it promises, a repeated fit does nothing, a changed one keeps the first configuration."""
+    """fit writes what it promises, alone; a repeated fit does nothing, a changed one keeps the first configuration."""
     small, run = str(make_world(tmp_path)), tmp_path / "run"
-    fit = [
-        "fit",
-        *stage("score_cond_sft"),
-        "--config",
-        small,
-        "--trainer.default_root_dir",
-        str(run),
-        "--ckpt_path",
-        "last",
-    ]
+    fit = ["fit", *stage("score_cond_sft"), "--config", small, "--trainer.default_root_dir", str(run)]
+    fit += ["--ckpt_path", "last"]
+    with claim(run):  # another run is writing there
+        assert main(fit) == 2
+    assert f"is in use by process {os.getpid()}: wait for it" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == [".lock"]
     errors = io.StringIO()
     with redirect_stderr(errors):
         assert main(fit) == 0

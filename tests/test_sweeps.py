@@ -112,7 +112,18 @@ def test_bayesian_search_repeats_itself_and_its_commands_parse(
     assert model["score_drop"] == pytest.approx(first[0]["model.score_drop"])
     assert model["sampler"]["cfg_weight"] == pytest.approx(first[0]["model.sampler.cfg_weight"])
     assert model["score_quantile"] == pytest.approx(first[0]["model.score_quantile"])
-    assert model["render_every"] == 2 and got["data"]["init_args"]["slice_clips"] == 40
+    assert model["render_every"] == trial.cadence(got, 4) > 0 and got["data"]["init_args"]["slice_clips"] == 40
+
+
+def test_renderings_of_a_trial_fall_on_whole_epochs_at_any_scale(capsys: pytest.CaptureFixture[str]):
+    def plan(updates: int, epoch: int, accumulate: int = 1) -> dict[str, Any]:
+        trainer = {"max_steps": updates, "accumulate_grad_batches": accumulate}
+        return {"trainer": trainer, "data": {"init_args": {"batches_per_epoch": epoch}}}
+
+    found = [trial.cadence(plan(*p), n) for p, n in (((800, 200), 4), ((3000, 500), 4), ((100, 50, 2), 2), ((8, 2), 1))]
+    assert found == [200, 500, 50, 0]
+    with pytest.raises(ValueError, match="'often' is no count"):
+        trial.split(["--renderings=often"])
 
 
 def sleeping(folder: Path, seconds: int = 60) -> dict[str, Any]:

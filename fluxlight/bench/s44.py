@@ -33,6 +33,8 @@ def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
         if settings.full:
             ways["compiled"] = compiled(model)
         for batch in batches:
+            # torch gives up on compiling one function for ever more batch sizes
+            torch.compiler.reset()
             for kind, measure in (("forward", _forward), ("training step", _training), ("sampling", _sampling)):
                 yield from measure(settings, ways, Inputs(model, batch), batch, half, kind, work)
 
