@@ -32,6 +32,8 @@ def cache_folder() -> Path:
 def claim(folder: str | os.PathLike[str]) -> IO[str]:
     """Take a run folder for this process; closing what is returned gives it back, and so does the end of the process.
 
+    Where the system or the file system knows no locks, nothing is checked.
+
     Raises:
         ValueError: another run is writing there.
     """
@@ -40,9 +42,7 @@ def claim(folder: str | os.PathLike[str]) -> IO[str]:
     file = path.open("a+", encoding="utf-8")
     try:
         import fcntl
-    except ImportError:  # not on Windows
-        return file
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
@@ -51,6 +51,8 @@ def claim(folder: str | os.PathLike[str]) -> IO[str]:
         raise ValueError(
             f"{folder} is in use by process {who}: wait for it, or choose another trainer.default_root_dir"
         ) from None
+    except (ImportError, OSError):
+        pass
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

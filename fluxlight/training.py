@@ -16,7 +16,6 @@ import jsonargparse
 import lightning as L
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
 
 import fluxlight.backbone
 import fluxlight.data
@@ -42,14 +41,13 @@ class FluxCLI(LightningCLI):
         parser.add_argument("--weights_folder", type=str | None, default=None, help=where)
 
     def before_instantiate_classes(self) -> None:
-        """Take the run folder before anything writes there; say where published files lie before one is looked for."""
+        """Say where published files lie before anything looks for one."""
         settings = self.config[self.subcommand] if self.subcommand else self.config
-        if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run share the folder
-            _claimed.append(claim(settings["trainer"]["default_root_dir"] or "."))
         use_folder(settings.get("weights_folder"))
 
     def before_fit(self) -> None:
         """``--ckpt_path last``: go on from the run folder's last.ckpt if there is one, else start."""
+        self._claim()
         settings = self.config_init["fit"]
         if settings.get("ckpt_path") == LAST:
             path = Path(self.trainer.default_root_dir) / "last.ckpt"
@@ -69,11 +67,22 @@ class FluxCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Predictions go to files, not to memory."""
+        self._claim()
         self.config_init["predict"]["return_predictions"] = False
 
     def before_validate(self) -> None:
         """Numbers are printed by the progress bar, once."""
+        self._claim()
         self.config_init["validate"]["verbose"] = False
+
+    def before_test(self) -> None:
+        """Nothing but the folder is needed."""
+        self._claim()
+
+    def _claim(self) -> None:
+        """Take the run folder: the parts are made, nothing has been written yet."""
+        if self.trainer.is_global_zero:  # the other processes of a run share the folder
+            _claimed.append(claim(self.trainer.default_root_dir))
 
 
 def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> int:

@@ -115,7 +115,7 @@ def test_bayesian_search_repeats_itself_and_its_commands_parse(
     assert model["render_every"] == trial.cadence(got, 4) > 0 and got["data"]["init_args"]["slice_clips"] == 40
 
 
-def test_renderings_of_a_trial_fall_on_whole_epochs_at_any_scale(capsys: pytest.CaptureFixture[str]):
+def test_renderings_of_a_trial_fall_on_whole_epochs_at_any_scale():
     def plan(updates: int, epoch: int, accumulate: int = 1) -> dict[str, Any]:
         trainer = {"max_steps": updates, "accumulate_grad_batches": accumulate}
         return {"trainer": trainer, "data": {"init_args": {"batches_per_epoch": epoch}}}
