@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fluxlight.bench import ceilings, levers, metrics, published_way, s44
+from fluxlight.bench import ceilings, levers, metrics, published_way, s44, training
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
@@ -43,6 +43,7 @@ def test_unknown_parts_and_devices_are_refused(capsys: pytest.CaptureFixture[str
         (["--only", "nets"], "nets"),
         (["--threads", "0"], "threads"),
         (["--device", "cuda:9"], "cuda"),
+        (["--batches", "4,0"], "whole numbers from 1"),
     ):
         with pytest.raises(SystemExit):
             main(flags)
@@ -113,6 +114,25 @@ def test_the_full_run_has_all_steps_and_the_compiled_way(settings: Settings, mon
     assert not any("steps timed" in line.measured for line in lines)
     work = Work.of(SMALL)
     assert {line.data["flops"] / line.data["batch"] for line in lines if "7 steps" in line.what} == {work.sampling(7)}
+
+
+def test_batch_sizes_are_chosen_on_the_command_line(settings: Settings) -> None:
+    settings.batches = (2,)
+    _, *lines = s44.lines(settings, SMALL)
+    assert {line.data["batch"] for line in lines} == {2} and len(lines) == 6
+
+
+def test_a_training_step_is_accounted_for_whole(settings: Settings) -> None:
+    settings.batches = (3,)
+    *parts, step = training.lines(settings, SMALL)
+    keys = {(line.data["phase"], line.data["kind"]) for line in parts}
+    products = {(phase, kind) for phase in ("forward", "backward") for kind, _ in training.KINDS}
+    assert keys == products | {("forward", training.REST), ("backward", training.REST), ("update", training.UPDATE)}
+    seconds, ideal = (sum(line.data[key] for line in parts) for key in ("seconds", "ideal_seconds"))
+    assert step.data["seconds"] == pytest.approx(seconds) and step.data["share_of_ceiling"] == pytest.approx(ideal / seconds)
+    assert step.data["missing_seconds"] == pytest.approx(seconds - ideal)
+    # all operations have their kind: together they are those of three clips
+    assert sum(training._flops(SMALL, 3).values()) == 3 * Work.of(SMALL).training
 
 
 def test_levers_are_compared_with_all_of_them_on(settings: Settings) -> None:

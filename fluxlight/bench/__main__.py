@@ -20,6 +20,7 @@ PARTS = {
     "network": "the tiny backbone",
     "s44": "FluxAudio-S at 44.1 kHz: forward, training step, guided sampling, beside the published way",
     "levers": "FluxAudio-S at 44.1 kHz: what each means of going faster gives, one by one",
+    "training": "FluxAudio-S at 44.1 kHz: where the time of a training step goes",
     "audio": "embedded codec, judges, loudness",
     "metrics": "statistics of the table",
 }
@@ -44,6 +45,13 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--device", default="auto", help="where the networks run: cpu, cuda, or auto for the GPU if any"
     )
+    parser.add_argument(
+        "--batches",
+        type=_sizes,
+        default=(),
+        metavar="SIZES",
+        help="batch sizes of FluxAudio-S, commas between (each part's own)",
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--markdown", type=Path, help="file for the table as well")
     given = parser.parse_args(args)
@@ -54,6 +62,8 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.error("--threads and --repeats must be at least 1")
     # read when torch is loaded: idle threads soon sleep instead of spinning
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # and the profiler tells of its start and end
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     import torch
 
     from fluxlight.device import chosen
@@ -62,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if place.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device {place}: torch sees no such device")
     torch.set_num_threads(given.threads)
-    settings = Settings(given.repeats, not given.short, place)
+    settings = Settings(given.repeats, not given.short, place, given.batches)
     found = _lines(["ceilings", *parts], settings)
     device = torch.cuda.get_device_name(place) if place.startswith("cuda") else f"{given.threads} threads"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -79,6 +89,13 @@ def main(args: Sequence[str] | None = None) -> int:
         rows = [{"part": line.part, "what": line.what, **line.data} for line in found]
         write_json(given.json, {**frame, "full": not given.short, "lines": rows})
     return 0
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(size) for size in text.split(",") if size)
+    if not sizes or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"batch sizes are whole numbers from 1, commas between, not {text!r}")
+    return sizes
 
 
 def _lines(parts: Iterable[str], settings: Settings) -> list[Line]:

@@ -21,7 +21,7 @@ T, SCORE, BETA = 0.5, 5.0, 0.999
 def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
     """A guided step of sampling at two batch sizes, then the optimiser's and the average's update."""
     model, cuda = make(sizes, settings.device), settings.device.startswith("cuda")
-    for batch in (1, 64 if cuda else 8 if settings.full else 4):
+    for batch in settings.batches or (1, 64 if cuda else 8 if settings.full else 4):
         runs = _steps(model, Inputs(model, batch), cuda)
         if settings.full:
             runs["and compiled"] = _steps(compiled(model), Inputs(model, batch), cuda)["as it is"]

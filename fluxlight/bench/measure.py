@@ -41,6 +41,7 @@ class Settings:
         repeats: runs of each measurement, of which the median counts.
         full: all sizes, all 25 steps and compiled networks too.
         device: where the networks run.
+        batches: batch sizes of the networks; empty for those that each part chooses.
         ceiling: the best fp32 matrix product, FLOP/s; measured before the parts run.
         yardsticks: the best matrix product in fp32 (and in bf16 on a GPU) as a run and its FLOPs: timed in turns with
             what is held against it, since a machine that others share is not equally fast at all times.
@@ -50,6 +51,7 @@ class Settings:
     repeats: int = 3
     full: bool = False
     device: str = "cpu"
+    batches: tuple[int, ...] = ()
     ceiling: float = 1.0
     yardsticks: dict[str, tuple[Run, float]] = field(default_factory=dict)
     begin: float = field(default_factory=time.perf_counter)
@@ -75,15 +77,21 @@ class Settings:
         times: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(1 + (repeats or self.repeats)):
             for name, run in runs.items():
-                self._wait()
-                begin = time.perf_counter()
-                (run if turn or first is None else first[name])()
-                self._wait()
+                took = self.timed(run if turn or first is None else first[name])
                 if turn:
-                    times[name].append(time.perf_counter() - begin)
+                    times[name].append(took)
         return {name: statistics.median(found) for name, found in times.items()}
 
-    def _wait(self) -> None:
+    def timed(self, run: Run) -> float:
+        """Wall time of one ``run``."""
+        self.wait()
+        begin = time.perf_counter()
+        run()
+        self.wait()
+        return time.perf_counter() - begin
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
         if self.device.startswith("cuda"):
             import torch
 
@@ -91,7 +99,12 @@ class Settings:
 
 
 def operations(run: Run) -> int:
-    """FLOPs of ``run`` (one multiply-add is two), attention included; run it on the meta device, it costs nothing.
+    """FLOPs of ``run``, all together: see :func:`operations_by_name`."""
+    return sum(operations_by_name(run).values())
+
+
+def operations_by_name(run: Run) -> dict[str, int]:
+    """FLOPs of ``run`` (one multiply-add is two) by operation; run it on the meta device, where it costs nothing.
 
     Attention is counted as the two matrix products of its plain form: the counter does not know the fused kernel of
     the CPU.
@@ -101,7 +114,7 @@ def operations(run: Run) -> int:
 
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
-    return counter.get_total_flops()
+    return {str(operation): flops for operation, flops in counter.get_flop_counts()["Global"].items()}
 
 
 def duration(seconds: float) -> str:

@@ -56,6 +56,15 @@ def compiled(model: FluxModel) -> FluxModel:
     return other
 
 
+def on_meta(sizes: dict[str, Any]) -> tuple[FluxAudio, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """A backbone and its inputs (latent, t, text_f, text_f_c) for one clip on the meta device: nothing is computed."""
+    with torch.device("meta"):
+        backbone = FluxAudio(**sizes)
+        x = torch.empty(1, backbone.latent_seq_len, backbone.latent_dim)
+        text, text_c = torch.empty(1, backbone.text_seq_len, backbone.text_dim), torch.empty(1, backbone.text_c_dim)
+        return backbone, (x, torch.empty(1), text, text_c)
+
+
 @dataclass(frozen=True)
 class Work:
     """FLOPs of a network for one clip; the score head's share, a millionth, is left out.
@@ -79,11 +88,7 @@ class Work:
     @classmethod
     def of(cls, sizes: dict[str, Any]) -> Work:
         """Counted on the meta device, where nothing is computed."""
-        with torch.device("meta"):
-            backbone = FluxAudio(**sizes)
-            x = torch.empty(1, backbone.latent_seq_len, backbone.latent_dim)
-            text, text_c = torch.empty(1, backbone.text_seq_len, backbone.text_dim), torch.empty(1, backbone.text_c_dim)
-            t = torch.empty(1)
+        backbone, (x, t, text, text_c) = on_meta(sizes)
         with torch.no_grad():
             forward = operations(lambda: backbone(x, t, text, text_c))
             input = operations(lambda: backbone.embed_latent(x))
@@ -123,6 +128,10 @@ class Inputs:
 
     def backward(self, model: FluxModel) -> None:
         """Loss and gradients."""
+        self.loss(model).backward()
+
+    def loss(self, model: FluxModel) -> Tensor:
+        """The flow-matching loss of the batch."""
         x_t = flow.interpolate(self.x, self.noise, self.t)
         velocity = model.velocity(x_t, self.t, self.condition, self.score)
-        flow.per_sample_loss(velocity, flow.target(self.x, self.noise)).mean().backward()
+        return flow.per_sample_loss(velocity, flow.target(self.x, self.noise)).mean()

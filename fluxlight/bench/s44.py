@@ -20,7 +20,7 @@ STEPS, SCORE = 25, 5.0
 def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
     """Every measurement with its FLOPs, its share of the ceiling and its share of the published way's time."""
     cuda = settings.device.startswith("cuda")
-    batches = ((1, 4, 8, 64, 100) if settings.full else (1, 64)) if cuda else (1, 4, 8)
+    usual = ((1, 4, 8, 64, 100) if settings.full else (1, 64)) if cuda else (1, 4, 8)
     settings.say("s44: counting operations")
     work = Work.of(sizes)
     clip = {"forward": work.forward, "training": work.training, "sampling_25": work.sampling(STEPS)}
@@ -32,7 +32,7 @@ def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
         ways: dict[str, FluxModel] = {"eager": model, "published": published}
         if settings.full:
             ways["compiled"] = compiled(model)
-        for batch in batches:
+        for batch in settings.batches or usual:
             # torch gives up on compiling one function for ever more batch sizes
             torch.compiler.reset()
             for kind, measure in (("forward", _forward), ("training step", _training), ("sampling", _sampling)):
