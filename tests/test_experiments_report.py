@@ -89,7 +89,7 @@ def folder(tmp_path: Path) -> Path:
             tmp_path / name / "result.json", result | {result["analysis"]: made(table, scores, result["groups"])}
         )
     lost = read_json(tmp_path / "seeds" / "result.json")
-    lost["cells"]["row 1 training 43"] = {"state": "failed", "why": "train/loss is nan | at update 3: /root/me/x.log"}
+    lost["cells"]["row 1 training 43"] = {"state": "failed", "why": "train/loss is nan | at update 3: /home/me/x.log"}
     write_json(tmp_path / "seeds" / "result.json", lost)
     write_all(tmp_path)
     return tmp_path
