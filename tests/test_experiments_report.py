@@ -137,7 +137,7 @@ def test_the_twin_holds_the_same_numbers(folder: Path):
     c = next(c for c in table["comparisons"] if c["metric"] == "reward_b")
     assert f"{c['difference']:+.4f}" in twin
     # a cell of a Markdown table does not end at a bar in an error message
-    assert "nan \\| at update 3: …/x.log" in twin and "/root/" not in twin + page
+    assert "nan \\| at update 3: …/x.log" in twin and "/home/" not in twin + page
 
 
 def test_a_forest_plot_is_drawn_to_scale():
