@@ -17,11 +17,12 @@ from pathlib import Path
 from experiments.decomposition import ROOT, Decomposition, read_numbers
 from experiments.run_folder import RunFolder
 from experiments.steps import Step, StepFailed, clock, run_steps
+from fluxlight.arguments import Arguments
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the chain."""
-    p = argparse.ArgumentParser(prog="python -m experiments.chain", description=__doc__.split("\n")[0])
+    p = Arguments(prog="python -m experiments.chain", description=__doc__.split("\n")[0])
     add = p.add_argument
     add(
         "--scale",

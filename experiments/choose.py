@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fluxlight.arguments import Arguments
 from fluxlight.files import read_jsonl, write_jsonl
 from fluxlight.mining import select
 
@@ -26,7 +27,7 @@ def first_clips(rows: Sequence[dict[str, object]], kept: int) -> list[dict[str, 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Link the candidates, keep so many of each prompt, then run ``fluxlight select`` with the rest of the words."""
-    parser = argparse.ArgumentParser(prog="experiments.choose", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="experiments.choose", description=__doc__.split("\n")[0])
     parser.add_argument("--candidates", type=Path, required=True, help="folder with scores.jsonl and latents")
     parser.add_argument("--out", type=Path, required=True, help="folder of the selection")
     parser.add_argument("--per_prompt", type=int, help="keep only so many candidates of a prompt")

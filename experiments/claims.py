@@ -8,7 +8,6 @@ It is the last step of every experiment, which writes ``claims.md`` beside its r
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from experiments.blocks import Table, changed
 from experiments.experiment import names, read_experiment
 from experiments.page import collect, write_report
 from experiments.twin import write_twins
+from fluxlight.arguments import Arguments
 from fluxlight.files import write_text
 from fluxlight.report.table import grid, label, number, with_interval
 
@@ -239,7 +239,7 @@ def _versions(name: str, result: Mapping[str, Any]) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Write the report of a folder again; with ``--out`` also the page of claims and a short report of each."""
-    parser = argparse.ArgumentParser(prog="experiments.claims", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="experiments.claims", description=__doc__.split("\n")[0])
     parser.add_argument("experiments", type=Path, help="folder of experiments")
     parser.add_argument("--out", type=Path, help="Markdown to write; reports with plots go to results/ beside it")
     given = parser.parse_args(args)

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fluxlight.arguments import Arguments
 from fluxlight.mining.candidates import load_latents, open_folder, read_candidates, write_batch
 from fluxlight.postprocess import Loudness, PostProcess, Separate, process_many
 from fluxlight.types import Clip
@@ -45,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     from fluxlight.codec import EmbeddedCodec
 
-    parser = argparse.ArgumentParser(prog="experiments.deliver", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="experiments.deliver", description=__doc__.split("\n")[0])
     parser.add_argument("--rendered", type=Path, required=True, help="folder a run has rendered (with latents)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new clips")
     parser.add_argument("--step", action="append", default=[], help=f"in order, among {', '.join(STEPS)}; none: raw")

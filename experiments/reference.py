@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fluxlight.arguments import Arguments
 from fluxlight.embedded.corpus import CorpusSpec, build
 from fluxlight.encoders.clap_b import ClapB
 from fluxlight.metrics.clips import audio_files
@@ -24,7 +25,7 @@ BATCH = 10
 
 def main(args: Sequence[str] | None = None) -> int:
     """Write the statistics and embeddings of the reference clips under one loudness protocol."""
-    parser = argparse.ArgumentParser(prog="experiments.reference", description=__doc__)
+    parser = Arguments(prog="experiments.reference", description=__doc__)
     parser.add_argument("--clips", type=int, default=700, help="reference clips (the published SDD-706 has 706)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that render what the cache lacks, or listen")
     parser.add_argument("--loudness", choices=("locked", "delivered"), default="locked", help="protocol (locked)")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from callbacks.run_facts import revision, versions
+from fluxlight.arguments import Arguments
 from fluxlight.files import read_json, write_json, write_text
 from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
 
@@ -50,7 +50,7 @@ def provenance(run: Path, store: Path) -> dict[str, Any]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Write ``table.md`` and ``provenance.json`` of a run folder."""
-    parser = argparse.ArgumentParser(prog="experiments.report", description=__doc__)
+    parser = Arguments(prog="experiments.report", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of the chain")
     parser.add_argument("--store", type=Path, required=True, help="the training store")
     given = parser.parse_args(args)

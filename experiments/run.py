@@ -23,6 +23,7 @@ from experiments.plan import Place, Planner
 from experiments.source import Source
 from experiments.steps import clock
 from experiments.work import Outcome, make_all
+from fluxlight.arguments import Arguments
 from fluxlight.metrics.judge_sets import NAMES
 
 SMOKE_CLIPS, RESAMPLES = 4, 1000
@@ -30,7 +31,7 @@ SMOKE_CLIPS, RESAMPLES = 4, 1000
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="python -m experiments.run", description=__doc__.split("\n")[0],
         epilog=f"Experiments: {', '.join(names())}; all; or a YAML of cells of your own.",
     )  # fmt: skip

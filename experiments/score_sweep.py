@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fluxlight.arguments import Arguments
 from fluxlight.files import write_json
 from fluxlight.metrics.clips import Prompt, read_prompts, rendering_of
 from fluxlight.metrics.judge_sets import NAMES, load_judges
@@ -43,7 +43,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Judge the folders with the rewards of a world, write and draw the slopes."""
     from fluxlight.report.plots import plot_score_sweep
 
-    parser = argparse.ArgumentParser(prog="experiments.score_sweep", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="experiments.score_sweep", description=__doc__.split("\n")[0])
     parser.add_argument("folders", nargs="+", help="rendered folders, one per score asked for")
     parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
     parser.add_argument("--jobs", type=int, default=1, help="processes")

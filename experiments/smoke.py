@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from experiments import claims, run, sweep
 from experiments.experiment import names
 from experiments.judge import RESULT
+from fluxlight.arguments import Arguments
 from fluxlight.files import read_json
 
 ABSENT = {"Demucs is not in": "its weights are not in the weights folder",
@@ -22,7 +22,7 @@ ABSENT = {"Demucs is not in": "its weights are not in the weights folder",
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run and judge them; 0 when every cell is there but for what this machine or so small a chain cannot have."""
-    parser = argparse.ArgumentParser(prog="experiments.smoke", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="experiments.smoke", description=__doc__.split("\n")[0])
     parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="run folder of a finished chain")
     parser.add_argument("--out", type=Path, required=True, help="folder of the experiments")
     given = parser.parse_args(args)

@@ -20,6 +20,7 @@ from typing import Any
 from experiments.run import check_out
 from experiments.source import Source
 from experiments.trials import Trial, Trials
+from fluxlight.arguments import Arguments
 from fluxlight.files import hash_of
 
 POLL = 0.5  # seconds between two looks at what is running
@@ -27,7 +28,7 @@ POLL = 0.5  # seconds between two looks at what is running
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    p = argparse.ArgumentParser(prog="python -m experiments.sweep", description=__doc__.split("\n")[0])
+    p = Arguments(prog="python -m experiments.sweep", description=__doc__.split("\n")[0])
     add = p.add_argument
     add("sweep", type=Path, help="sweep YAML, as `wandb sweep` takes it")
     add("--from", dest="source", type=Path, required=True, metavar="DIR", help="run folder of a finished chain")

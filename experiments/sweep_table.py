@@ -7,7 +7,6 @@ Trials that `wandb agent` has run are collected with ``--trials runs/sweep/<id o
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from experiments.plan import Place
 from experiments.source import Source
 from experiments.trials import Trial, Trials
 from experiments.work import Outcome
+from fluxlight.arguments import Arguments
 from fluxlight.bundle import bundle_hash, read_recipe
 from fluxlight.files import hash_of, read_json, write_json
 
@@ -103,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Judge again what is there of a sweep."""
     from experiments.sweep import read_sweep
 
-    parser = argparse.ArgumentParser(prog="experiments.sweep_table", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="experiments.sweep_table", description=__doc__.split("\n")[0])
     parser.add_argument("sweep", type=Path, help="sweep YAML")
     parser.add_argument("--from", dest="source", type=Path, required=True, help="run folder of the chain")
     parser.add_argument("--out", type=Path, required=True, help="folder of the experiments")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fluxlight.arguments import Arguments
 from fluxlight.files import atomic_path
 from fluxlight.metrics.clips import read_prompts
 from fluxlight.postprocess import Loudness
@@ -21,7 +21,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Write ``<out>/<id>.wav``: clip i is Gaussian noise of seed + i under the delivery rule."""
     import soundfile
 
-    parser = argparse.ArgumentParser(prog="experiments.white_noise", description=__doc__)
+    parser = Arguments(prog="experiments.white_noise", description=__doc__)
     parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
     parser.add_argument("--seed", type=int, default=42, help="seed of the first prompt")
     parser.add_argument("--out", type=Path, required=True, help="folder of clips")

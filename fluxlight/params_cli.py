@@ -6,13 +6,15 @@ import argparse
 import json
 from typing import Any
 
+from fluxlight.arguments import Arguments
+
 LIMIT = 500_000_000
 """Parameters that the challenge's efficiency track allows."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight params",
         description="Count the trainable and frozen parameters of the model of a config, and hold the total against "
         "the 500 M of the track. No weights are loaded: sizes alone are looked at.",

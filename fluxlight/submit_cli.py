@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fluxlight.arguments import Arguments
+
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight submit",
         description="Make the challenge's zip (a mono wav of 10 s at 44.1 kHz a prompt, named by its id) or check one.",
         epilog="Example: fluxlight submit clips --prompts prompts.json --out submission.zip",

@@ -14,6 +14,7 @@ import resource
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fluxlight.arguments import Arguments
 from fluxlight.bench.measure import FEW, Line, Settings
 
 PARTS = {
@@ -29,7 +30,7 @@ PARTS = {
 def main(args: Sequence[str] | None = None) -> int:
     """Measure, print a table, and write it to ``--markdown`` and ``--json`` if given."""
     known = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="python -m fluxlight.bench", description="Speed of fluxlight on this machine.", epilog=f"Parts: {known}."
     )
     parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS", help="parts to run, commas between (all)")

@@ -11,6 +11,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from fluxlight.arguments import Arguments
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.frozen import shipped
 
@@ -175,7 +176,6 @@ def measure(model: TextAudioModel, audio: Tensor, rows: Sequence[Any]) -> dict[s
 
 def main(args: Sequence[str] | None = None) -> None:
     """Measure the shipped CLAPs on the corpus split judge_val and write JUDGES.json."""
-    import argparse
     from datetime import date
     from importlib.metadata import version
 
@@ -184,7 +184,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from fluxlight.encoders.clap_b import ClapB
     from fluxlight.files import read_json, write_json
 
-    parser = argparse.ArgumentParser(prog="python -m fluxlight.encoders.retrieval", description=main.__doc__)
+    parser = Arguments(prog="python -m fluxlight.encoders.retrieval", description=main.__doc__)
     parser.add_argument("--clips", type=int, default=300, help="clips of judge_val, a multiple of 100")
     parser.add_argument("--out", default=str(shipped("JUDGES.json")), help="where to write the numbers")
     chosen = parser.parse_args(args)

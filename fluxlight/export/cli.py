@@ -6,10 +6,12 @@ import argparse
 import sys
 import warnings
 
+from fluxlight.arguments import Arguments
+
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight export",
         description="Write a model folder: model.yaml, weights.safetensors, config.json and a model card.",
         epilog="Example: fluxlight export runs/tiny/row4 --out models/row4 --table runs/tiny/table.json; "

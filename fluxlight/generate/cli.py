@@ -9,6 +9,8 @@ import sys
 import warnings
 from typing import Any
 
+from fluxlight.arguments import Arguments
+
 
 def _score(text: str) -> float | None:
     """A finite number, or ``none`` for the null score."""
@@ -31,7 +33,7 @@ def _positive(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight generate",
         description="Generate music: one audio file a prompt, and manifest.jsonl with how each was made.",
         epilog='Example: fluxlight generate "a calm piano piece" --model models/row4 --out clips',

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fluxlight.arguments import Arguments
 from fluxlight.ladders.damage import LADDERS
 from fluxlight.metrics.judge_sets import NAMES
 from fluxlight.metrics.sets import EXTRAS
@@ -18,7 +19,7 @@ AUDIBLE = [name for name, ladder in LADDERS.items() if ladder.apply is not None]
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight error-rates",
         description="A/A trials (same model, other noise; same data, other halves) and trials with a known damage.",
         epilog="Example: fluxlight error-rates --model runs/a/slice runs/b/slice --prompts runs/slice --out rates",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fluxlight.arguments import Arguments
 from fluxlight.ladders.damage import LADDERS
 from fluxlight.metrics.judge_sets import NAMES
 from fluxlight.metrics.sets import EXTRAS
@@ -12,7 +13,7 @@ from fluxlight.metrics.sets import EXTRAS
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight ladders",
         description="Damage clean clips by known steps and show each measure's response as a table and a plot.",
         epilog="Example: fluxlight ladders --clips 50 --jobs 2 --out ladders",

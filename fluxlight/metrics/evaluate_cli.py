@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fluxlight.arguments import Arguments
 from fluxlight.files import hash_of
 from fluxlight.metrics.compare import pairs_of
 from fluxlight.metrics.judge_sets import NAMES
@@ -23,7 +24,7 @@ def _named(text: str) -> tuple[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight evaluate",
         description="Judge folders of audio on the same prompts and say which differences are more than noise.",
         epilog="Example: fluxlight evaluate --system row0=out/row0 --system row1=out/row1 --prompts slice.json "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from pathlib import Path
 from typing import Any
 
+from fluxlight.arguments import Arguments
 from fluxlight.files import read_json
 from fluxlight.metrics.rank import borda_points, borda_rank
 
@@ -43,7 +43,7 @@ def read_results(path: str) -> dict[str, dict[str, float]]:
 
 def main(args: list[str]) -> int:
     """Run the verb; a bad input is one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="fluxlight rank",
         description="Points = systems strictly beaten, summed over the measures (ATTM challenge).",
     )

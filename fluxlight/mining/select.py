@@ -9,12 +9,12 @@ Candidates come from training captions only: ids of the evaluation slice are ref
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fluxlight.arguments import Arguments
 from fluxlight.files import read_json, read_jsonl, write_jsonl
 from fluxlight.mining.candidates import key_of
 
@@ -142,7 +142,7 @@ def read_ids(path: str | Path) -> set[str]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """`fluxlight select experts|pairs`: scores.jsonl -> experts.jsonl or pairs.jsonl."""
-    parser = argparse.ArgumentParser(prog="fluxlight select", description=__doc__.split("\n")[0])
+    parser = Arguments(prog="fluxlight select", description=__doc__.split("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     experts = kinds.add_parser("experts", help="top share by the blend of z-scored reward and CLAP")
     experts.add_argument("--weight_reward", type=float, default=0.5, help="weight of the z-scored reward")

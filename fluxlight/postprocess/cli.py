@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fluxlight.arguments import Arguments
 from fluxlight.postprocess.base import PostProcess
 from fluxlight.postprocess.loudness import LockedLoudness, Loudness
 from fluxlight.postprocess.separate import Separate
@@ -12,7 +13,7 @@ from fluxlight.postprocess.separate import Separate
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight postprocess",
         description="Clean and level every audio file below IN as the published system does (FACTS section 4).",
         epilog="Example: fluxlight postprocess raw delivered --jobs 2. A second call does what is missing. "

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fluxlight.arguments import Arguments
 from fluxlight.weights.catalogue import CATALOGUE, UNKNOWN, Published
 from fluxlight.weights.locate import VARIABLE, locate, use_folder, weights_folder
 from fluxlight.weights.needs import FOLDER_KEY, Need, needs, read_configs
@@ -14,7 +15,7 @@ from fluxlight.weights.needs import FOLDER_KEY, Need, needs, read_configs
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
-    p = argparse.ArgumentParser(
+    p = Arguments(
         prog="fluxlight weights",
         description="List the published files that a config needs (all of them without one), or fetch some. Nothing "
         "is fetched unless --fetch says so.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fluxlight.arguments import Arguments
 from fluxlight.embedded.corpus.build import Corpus, build
 from fluxlight.embedded.corpus.spec import CorpusSpec
 from fluxlight.embedded.corpus.tunes import SPLITS
@@ -31,7 +31,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Render what is missing, then say what is there."""
-    parser = argparse.ArgumentParser(prog="fluxlight corpus", description=__doc__)
+    parser = Arguments(prog="fluxlight corpus", description=__doc__)
     for split in SPLITS:
         parser.add_argument(f"--{split}", type=int, default=0, metavar="CLIPS", help=f"clips of the split {split}")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
