@@ -19,6 +19,18 @@ from fluxlight.metrics.clips import Prompt, find_clips, read_prompts, rendering_
 from fluxlight.mining.candidates import ROWS, read_candidates
 
 RESULT = "result.json"
+USUAL, MEASURES, ALPHA = 1000, 7, 0.05
+"""Permutations of a small table; measures a pair is compared by; level of Holm's tests (our choice)."""
+
+
+def enough(pairs: int) -> int:
+    """Permutations that let a measure of a whole set pass Holm's correction over a table of so many pairs.
+
+    p is at least 1 / (permutations + 1), and the strictest threshold is ``ALPHA`` over all comparisons. Where the usual
+    number cannot reach it, twice as many as can are drawn.
+    """
+    least = round(pairs * MEASURES / ALPHA)
+    return USUAL if least < USUAL else 2 * least
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class Judged:
         source: the chain.
         out: folder of the experiments; each gets a folder of its own in it.
         clips: only the first so many prompts; None: all.
-        resamples: of the bootstrap and permutations of set distances.
+        resamples: of the bootstrap and permutations of set distances; None: `enough` for the table.
         jobs: processes.
         judges: "embedded" or "published", see ``fluxlight.metrics.judge_sets``.
         report: takes a line.
@@ -40,7 +52,7 @@ class Judged:
     source: Source
     out: Path
     clips: int | None = None
-    resamples: int = 1000
+    resamples: int | None = None
     jobs: int = 1
     judges: str = "embedded"
     report: Callable[[str], None] = print
@@ -88,7 +100,8 @@ class Judged:
         cells = {cell.name: self._fate(places.get(cell.name), outcomes) for cell in experiment.cells}
         good = [cell for cell in experiment.cells if cells[cell.name]["state"] == "done"]
         made = {cell.name: places[cell.name].hash for cell in good}
-        protocol = [self.clips, self.resamples, self.judges, experiment.loudness]
+        resamples = self.resamples or enough(len(_pairs(experiment, good)))
+        protocol = [self.clips, resamples, self.judges, experiment.loudness]
         key = hash_of([made, *protocol, _pairs(experiment, good), experiment.analysis])
         result: dict[str, Any] = {
             "experiment": experiment.name, "title": experiment.title, "question": experiment.question,
@@ -112,7 +125,7 @@ class Judged:
             self.report(f"judging {experiment.name}: {len(good)} cells x {len(prompts)} clips")
             evaluate(
                 systems, prompts, self.references(experiment.loudness), judges.claps, judges.rewards, judges.optimised,
-                folder, _pairs(experiment, good), experiment.loudness, self.resamples, jobs=self.jobs, plots=False,
+                folder, _pairs(experiment, good), experiment.loudness, resamples, jobs=self.jobs, plots=False,
                 info={name: rendering_of(clips) for name, clips in systems.items()}, extra=("diversity",),
             )  # fmt: skip
             result["audio"] = {name: _first(clips, prompts[0].id, folder) for name, clips in systems.items()}

@@ -26,7 +26,7 @@ from experiments.work import Outcome, make_all
 from fluxlight.arguments import Arguments
 from fluxlight.metrics.judge_sets import NAMES
 
-SMOKE_CLIPS, RESAMPLES = 4, 1000
+SMOKE_CLIPS = 4
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     add("--jobs", type=int, help="processes that make cells, and that judge (1, or one a device)")
     add("--devices", default="", help="CUDA devices, one process each in turn: 0,1,2,3")
     add("--judges", choices=NAMES, default="embedded", help="who judges (embedded)")
-    add("--resamples", type=int, default=RESAMPLES, help="bootstrap resamples and permutations of FAD and KAD (1000)")
+    add("--resamples", type=int, metavar="N",
+        help="bootstrap resamples and permutations of FAD and KAD (1000, or what Holm's correction needs)")  # fmt: skip
     add("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
         help="a key of every training's configuration, such as trainer.max_steps=1000: said in the report")  # fmt: skip
     add("--only", choices=("inference",), help="leave out cells that have to be trained, and say so")
@@ -137,7 +138,7 @@ def command_of(name: str, source: Source, given: argparse.Namespace) -> str:
     words = ["python", "-m", "experiments.run", name, "--from", source.path.name, "--out", "DIR"]
     words += ["--clips", str(given.clips)] if given.clips else []
     words += ["--judges", given.judges] if given.judges != "embedded" else []
-    words += ["--resamples", str(given.resamples)] if given.resamples != RESAMPLES else []
+    words += ["--resamples", str(given.resamples)] if given.resamples else []
     words += [word for setting in given.settings for word in ("--set", setting)]
     words += [word for cell in given.cells for word in ("--cell", cell)]
     words += ["--only", given.only] if given.only else []

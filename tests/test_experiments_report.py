@@ -16,7 +16,7 @@ from experiments.analysis import seed_study, slopes
 from experiments.blocks import Forest, Line, blocks
 from experiments.claims import read_claims, write_all
 from experiments.experiment import read_experiment
-from experiments.judge import Judged
+from experiments.judge import Judged, enough
 from experiments.page import LEGEND, forest
 from experiments.plan import Planner
 from experiments.source import Source
@@ -231,6 +231,12 @@ def test_too_few_permutations_are_said(folder: Path):
     for c in evaluation["tables"]["locked"]["comparisons"]:
         c["resamples"] = 10_000
     assert not warned()
+
+
+@pytest.mark.parametrize("pairs", range(1, 40))
+def test_permutations_are_enough_for_holm_and_never_few(pairs: int):
+    drawn = enough(pairs)
+    assert drawn >= 1000 and 1 / (drawn + 1) < 0.05 / (7 * pairs)
 
 
 def test_a_result_that_is_there_is_kept_with_the_command_of_today(tmp_path: Path):
