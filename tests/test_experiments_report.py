@@ -89,7 +89,7 @@ def folder(tmp_path: Path) -> Path:
             tmp_path / name / "result.json", result | {result["analysis"]: made(table, scores, result["groups"])}
         )
     lost = read_json(tmp_path / "seeds" / "result.json")
-    lost["cells"]["row 1 training 43"] = {"state": "failed", "why": "train/loss is nan | at update 3: /home/me/x.log"}
+    lost["cells"]["row 1 training 43"] = {"state": "failed", "why": "train/loss is nan | at update 3: /srv/me/x.log"}
     write_json(tmp_path / "seeds" / "result.json", lost)
     write_all(tmp_path)
     return tmp_path
@@ -137,7 +137,7 @@ def test_the_twin_holds_the_same_numbers(folder: Path):
     c = next(c for c in table["comparisons"] if c["metric"] == "reward_b")
     assert f"{c['difference']:+.4f}" in twin
     # a cell of a Markdown table does not end at a bar in an error message
-    assert "nan \\| at update 3: …/x.log" in twin and "/home/" not in twin + page
+    assert "nan \\| at update 3: …/x.log" in twin and "/srv/" not in twin + page
 
 
 def test_a_forest_plot_is_drawn_to_scale():
