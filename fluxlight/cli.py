@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "corpus": ("fluxlight.embedded.corpus.cli", "render the embedded corpus into the cache folder"),
     "encode": ("fluxlight.data.encode", "turn audio and captions into a latent store, or prompts into a slice"),
     "score": ("fluxlight.mining.score", "score candidates: reward and CLAP"),
+    "votes": ("fluxlight.rewards.votes", "turn listeners' votes on pairs of clips into inputs of a reward head"),
     "select": ("fluxlight.mining.select", "choose experts or preference pairs among scored candidates"),
     "evaluate": ("fluxlight.metrics.evaluate_cli", "measure systems on the slice and write the table"),
     "export": ("fluxlight.export.cli", "turn a bundle into a model folder with a card, ready for the hub"),
