@@ -32,10 +32,22 @@ def setting_of(trial: Trial, varied: Sequence[str], folder: Path) -> str:
     if "config" in varied:
         head = read_recipe(folder / "bundle")["head"]
         return "no head" if head is None else str(head["class_path"]).rsplit(".", 1)[-1]
-    values = {key: trial.parameters[key] for key in varied if key != SEED}
+    return _varied(trial, [key for key in varied if key != SEED])
+
+
+def _varied(trial: Trial, varied: Sequence[str]) -> str:
+    """The settings that differ from trial to trial."""
+    values = {key: trial.parameters[key] for key in varied}
     return ", ".join(
         f"{k.rsplit('.', 1)[-1]} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
     )
+
+
+def _why(trial: Trial, config: dict[str, Any]) -> str:
+    if trial.state == "stopped":
+        rule = config["early_terminate"]["type"]
+        return f"ended by {rule} after {len(trial.history)} renderings, {trial.outcome(config)}"
+    return trial.why
 
 
 def rows_of(systems: dict[str, Any], scores: dict[str, Any], groups: dict[str, list[str]], metrics: Sequence[str],
@@ -72,17 +84,19 @@ def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None
         return f"{config['name']}: {len(names)} trials ended well, a table needs two"
     cells, places, outcomes = [], {}, {}
     for trial in trials.all:
-        folder, name = trials.folder / trial.id, names.get(trial.id, f"{trial.id} ({trial.said})")
+        folder, name = trials.folder / trial.id, names.get(trial.id, f"{trial.id} ({_varied(trial, varied)})")
         group = name.rpartition(", seed ")[0] if SEED in varied and trial in done else name
         cells.append(Cell(name, group, {}, "", trial.parameters, ""))
         made = bundle_hash(folder / "bundle") if trial in done else ""
         places[name] = Place(folder, hash_of([made, trial.parameters]), trial.id, "row1")
         state = "done" if trial in done else trial.state
-        outcomes[trial.id] = Outcome(state, trial.seconds, trial.why)
+        outcomes[trial.id] = Outcome(state, trial.seconds, _why(trial, config))
     clips = min((int(t.parameters.get("data.slice_clips") or 0) for t in done), default=0) or None
     title = f"Sweep {config['name']}: {' x '.join(varied)}"
     question = f"Which setting does best on {config['metric']['name']}, and by more than seeds and prompts explain?"
     words = f"experiments/sweeps/{config['name']}.yaml --from {source.path.name} --out DIR"
+    if config["method"] != "grid" and len(trials.all) != config.get("run_cap"):
+        words += f" --cap {len(trials.all)}"
     judged = Judged(source, out, clips, report=say, command=f"python -m experiments.sweep {words}")
     experiment = Experiment(config["name"], title, question, cells, analysis="rows")
     result = judged(experiment, places, outcomes)

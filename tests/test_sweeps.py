@@ -151,6 +151,7 @@ def test_hyperband_ends_what_falls_behind_and_nothing_else(tmp_path: Path):
         assert [t.number for t in over] == [1] and read_json(tmp_path / over[0].id / "trial.json")["state"] == "stopped"
     finally:
         trials.interrupt()
+    assert "hyperband after 2 renderings, val/reward 1.4000" in sweep_table._why(over[0], sleeping(tmp_path))
     # what was running goes on the next time, what was stopped does not
     again = trials_of(sleeping(tmp_path), tmp_path, tmp_path)
     again.load()
