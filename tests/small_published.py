@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+TEXTS = ["a calm piano", "", "loud drums and a bass line"]
 BYTES = [chr(b) for b in (*range(33, 127), *range(161, 173), *range(174, 256))]
 BYTES += [chr(256 + i) for i in range(256 - len(BYTES))]
 

@@ -213,6 +213,17 @@ def make_trainer(run: Path, callbacks: Sequence[Any] = (), max_steps: int = 8, *
     )  # fmt: skip
 
 
+def fitted(
+    folder: Path, run: str, stage: Any, data: Any, max_steps: int = 8, ckpt: str | None = None, callbacks: Any = ()
+) -> Any:
+    """The trainer of a run to its end, with its bundle and last checkpoint in ``folder / run``."""
+    from callbacks import BundleWriter, LastCheckpoint
+
+    trainer = make_trainer(folder / run, [*callbacks, BundleWriter(), LastCheckpoint()], max_steps)
+    trainer.fit(stage, datamodule=data, ckpt_path=ckpt)
+    return trainer
+
+
 def make_data(folder: Path, kind: Any = None, **settings: Any) -> Any:
     """A data module over the store and slice of ``folder``, both made when absent."""
     from fluxlight.data import SFTData

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from small_codec import publish
 from small_published import laion_file, laion_state, mert_folder, music, roberta_folder, t5_folder
 from small_world import SmallCodec, SmallJudge, SmallReward
-from test_published_codec import publish
 from test_published_reward import head
 
 from fluxlight.cli import main

@@ -1,65 +1,19 @@
-"""Stages: losses against golden vectors and closed forms, equal draws, and runs that go on bit by bit."""
+"""Stages: losses against closed forms, equal draws, runs that go on bit by bit, and where they start from."""
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_world import make_candidates, make_data, make_stage, make_store, make_trainer, wake
+from small_world import fitted, make_candidates, make_data, make_stage, make_store, make_trainer, wake
 
-from callbacks import BundleWriter, LastCheckpoint
 from fluxlight import bundle, flow
-from fluxlight.data import MixtureData, PairData
+from fluxlight.data import MixtureData
 from fluxlight.heads import GlobalAdaLN, InputAdd  # type: ignore[attr-defined]
-from fluxlight.stages import CRPO, ExpertIter, crpo_loss
+from fluxlight.stages import ExpertIter
 from fluxlight.stages.schedule import Schedule
-
-
-def test_crpo_loss_is_the_published_one(golden: Path) -> None:
-    """Loss, every intermediate and the gradients, on all cases of the golden file."""
-    file = json.loads((golden / "crpo_golden.json").read_text())
-    assert len(file["cases"]) == 4
-    for case in file["cases"]:
-        value = {k: torch.tensor(v, dtype=torch.float64) for k, v in case["inputs"].items()}
-        value["model_pred_w"].requires_grad_()
-        value["model_pred_l"].requires_grad_()
-        errors = [
-            flow.per_sample_loss(value[f"{who}_pred_{side}"], value[f"target_{side}"])
-            for who in ("model", "ref")
-            for side in "wl"
-        ]
-        terms = crpo_loss(*errors, beta=float(case.get("beta_dpo", file["beta_dpo"])))
-        expected = case["outputs"]
-        for found, name in zip(
-            errors, ("model_losses_w", "model_losses_l", "ref_losses_w", "ref_losses_l"), strict=True
-        ):
-            assert torch.allclose(found.double(), torch.tensor(expected[name], dtype=torch.float64), rtol=1e-5)
-        # inside is a difference of nearly equal errors times 1000: fp32 leaves four digits of it
-        assert torch.allclose(
-            terms.inside.double(), torch.tensor(expected["inside_term"], dtype=torch.float64), rtol=2e-4, atol=2e-3
-        )
-        assert float(terms.loss) == pytest.approx(expected["loss"], rel=2e-4)
-        assert float(terms.preference) == pytest.approx(expected["dpo_term"], rel=2e-4, abs=1e-6)
-        assert float(errors[0].mean()) == pytest.approx(expected["fm_winner_term"], rel=1e-5)
-        assert float(terms.accuracy) == pytest.approx(expected["implicit_acc"])
-        terms.loss.backward()
-        for side in "wl":
-            grad, want = (
-                value[f"model_pred_{side}"].grad,
-                torch.tensor(expected[f"grad_model_pred_{side}"], dtype=torch.float64),
-            )
-            assert grad is not None and torch.allclose(grad, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
-
-
-def test_crpo_starts_at_ln_2_plus_the_winners_error() -> None:
-    errors = torch.rand(2, 5)
-    terms = crpo_loss(errors[0], errors[1], errors[0], errors[1], lambda_fm=0.7)
-    assert float(terms.loss) == pytest.approx(math.log(2) + 0.7 * float(errors[0].mean()), rel=1e-6)
-    assert float(terms.accuracy) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -69,14 +23,6 @@ def test_crpo_starts_at_ln_2_plus_the_winners_error() -> None:
 def test_the_rate_falls_at_80_and_90_percent_after_warm_up(update: int, factor: float) -> None:
     assert Schedule(warmup=10).factor(update, 110) == pytest.approx(factor)
     assert Schedule(warmup=10, decay_at=()).factor(109, 110) == 1.0
-
-
-def fitted(
-    folder: Path, run: str, stage: Any, data: Any, max_steps: int = 8, ckpt: str | None = None, callbacks: Any = ()
-) -> Any:
-    trainer = make_trainer(folder / run, [*callbacks, BundleWriter(), LastCheckpoint()], max_steps)
-    trainer.fit(stage, datamodule=data, ckpt_path=ckpt)
-    return trainer
 
 
 class Recorder:
@@ -185,65 +131,6 @@ def test_a_killed_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
     a, b = (torch.load(tmp_path / f"{name}/last.ckpt", weights_only=True) for name in ("whole", "cut"))
     moments = [[s["exp_avg"] for s in c["optimizer_states"][0]["state"].values()] for c in (a, b)]
     assert all(torch.equal(x, y) for x, y in zip(*moments, strict=True)) and a["global_step"] == b["global_step"] == 8
-
-
-def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
-    make_candidates(tmp_path / "c", make_store(tmp_path / "store"))
-    start = make_stage(head=GlobalAdaLN)
-    wake(start.model, 0.1)
-    start.model.set_latent_statistics(torch.ones(4), 2 * torch.ones(4))
-    start.model.set_negative(torch.ones(6, 8), torch.ones(5))
-    start.model.set_empty(-torch.ones(6, 8), -torch.ones(5))
-    bundle.save_bundle(tmp_path / "start", start.model)
-    stage = make_stage(
-        CRPO,
-        head=InputAdd,
-        init_from=str(tmp_path / "start"),
-        text_drop=0.0,
-        optimizer=lambda p: torch.optim.AdamW(p, lr=1e-4),
-    )
-    first: dict[str, float] = {}
-    logged: list[dict[str, float]] = []
-    inner = stage.report
-
-    def report(loss: Any, n: int, **more: Any) -> Any:
-        logged.append({"loss": float(loss)} | {k: float(v) for k, v in more.items()})
-        return inner(loss, n, **more)
-
-    stage.report = report
-    trainer = fitted(tmp_path, "crpo", stage, make_data(tmp_path, PairData, pairs=str(tmp_path / "c/pairs.jsonl")))
-    first = logged[0]
-    assert first["preference"] == pytest.approx(math.log(2), abs=1e-6)
-    assert first["loss"] == pytest.approx(math.log(2) + first["error_winner"], rel=1e-6)
-    assert first["error"] == pytest.approx(first["error_reference"], rel=1e-6) and first["margin"] == 0.0
-    assert logged[-1]["margin"] != 0.0
-    reference = stage._reference[0]
-    assert not any(k.startswith("_reference") or "reference" in k for k in stage.state_dict())
-    assert len(list(stage.parameters())) == len(list(stage.model.parameters()))
-    for (name, old), new in zip(start.model.state_dict().items(), reference.state_dict().values(), strict=True):
-        assert torch.equal(old, new), name
-    assert not any(p.requires_grad for p in reference.parameters())
-    changed = [not torch.equal(a, b) for a, b in zip(start.model.parameters(), stage.model.parameters(), strict=True)]
-    assert any(changed) and trainer.global_step == 8
-
-
-def test_crpo_goes_on_with_the_starting_weights_as_reference(tmp_path: Path) -> None:
-    """A resumed run must not take its half-trained policy for the reference."""
-    make_candidates(tmp_path / "c", make_store(tmp_path / "store"))
-    pairs = {"pairs": str(tmp_path / "c/pairs.jsonl")}
-    fitted(tmp_path, "run", make_stage(CRPO), make_data(tmp_path, PairData, **pairs), max_steps=4)
-    stage = make_stage(CRPO)
-    before = {k: v.clone() for k, v in stage.model.named_parameters()}
-    fitted(
-        tmp_path,
-        "run",
-        stage,
-        make_data(tmp_path, PairData, **pairs),
-        max_steps=8,
-        ckpt=str(tmp_path / "run/last.ckpt"),
-    )
-    assert all(torch.equal(before[k], v) for k, v in stage._reference[0].named_parameters())
-    assert any(not torch.equal(before[k], v) for k, v in stage.model.named_parameters())
 
 
 def test_expert_iteration_trains_on_both_and_tells_them_apart(tmp_path: Path) -> None:
