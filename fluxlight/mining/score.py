@@ -138,30 +138,14 @@ def _one_line(error: BaseException) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """`fluxlight score --candidates DIR`: any reward and CLAP by class path, the embedded drivers by default."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from fluxlight.arguments import settings_of
 
-    from fluxlight.training import reason
-    from fluxlight.weights import use_folder
-
-    parser = ArgumentParser(prog="fluxlight score", description=__doc__.split("\n")[0], exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML with these settings")
-    parser.add_argument("--weights_folder", type=str | None, help="folder of published files (FLUXLIGHT_WEIGHTS)")
-    parser.add_function_arguments(score_folder)
-    parser.set_defaults(
-        {
-            "reward": {"class_path": "fluxlight.rewards.embedded.RewardA"},
-            "clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"},
-        }
-    )
-    try:
-        parsed = parser.parse_args(args)
-        use_folder(parsed.weights_folder)
-        given = parser.instantiate_classes(parsed)
-    except ArgumentError as error:
-        raise ValueError(reason(str(error))) from None
-    for name in ("config", "weights_folder"):
-        given.pop(name, None)
+    defaults = {
+        "reward": {"class_path": "fluxlight.rewards.embedded.RewardA"},
+        "clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"},
+    }
+    given = settings_of(score_folder, "fluxlight score", __doc__.split("\n")[0], defaults, args)
     rows = score_folder(**given)
     failed = sum(bool(row["error"]) for row in rows)
-    print(f"{len(rows) - failed} candidates scored, {failed} failed -> {given.candidates / ROWS}")
+    print(f"{len(rows) - failed} candidates scored, {failed} failed -> {given['candidates'] / ROWS}")
     return 0

@@ -147,28 +147,14 @@ def _embed(path: Path, encoders: Sequence[TextAudioModel | Mert]) -> Tensor:
 
 def main(args: Sequence[str] | None = None) -> int:
     """`fluxlight votes --table votes.csv --out train.safetensors`: the embedded CLAP by default."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from fluxlight.arguments import settings_of
 
-    from fluxlight.training import reason
-    from fluxlight.weights import use_folder
-
-    parser = ArgumentParser(prog="fluxlight votes", description=__doc__.split("\n\n")[0], exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML with these settings")
-    parser.add_argument("--weights_folder", type=str | None, help="folder of published files (FLUXLIGHT_WEIGHTS)")
-    parser.add_function_arguments(prepare)
-    parser.set_defaults({"clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"}})
-    try:
-        parsed = parser.parse_args(args)
-        use_folder(parsed.weights_folder)
-        given = parser.instantiate_classes(parsed)
-    except ArgumentError as error:
-        raise ValueError(reason(str(error))) from None
-    for name in ("config", "weights_folder"):
-        given.pop(name, None)
-    made = prepare(**given)
-    widths = [["clap_audio", given.clap.dim], *([["mert", given.mert.dim]] if given.mert else [])]
-    widths += [["clap_text", given.clap.dim]] if given.text else []
+    defaults = {"clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"}}
+    given = settings_of(prepare, "fluxlight votes", __doc__.split("\n\n")[0], defaults, args)
+    made, clap, mert = prepare(**given), given["clap"], given["mert"]
+    widths = [("clap_audio", clap.dim), *([("mert", mert.dim)] if mert else [])]
+    widths += [("clap_text", clap.dim)] if given["text"] else []
     inputs = ", ".join(f"[{name}, {width}]" for name, width in widths)
     ties = int((made.pairs.target == 0.5).sum())
-    print(f"{len(made.pairs.target)} votes, {ties} of them ties -> {given.out}; --model.head.inputs '[{inputs}]'")
+    print(f"{len(made.pairs.target)} votes, {ties} of them ties -> {given['out']}; --model.head.inputs '[{inputs}]'")
     return 0
