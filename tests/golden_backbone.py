@@ -43,5 +43,5 @@ def vectors(golden: Path) -> Golden:
     return Golden(golden)
 
 
-def near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)

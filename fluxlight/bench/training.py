@@ -28,7 +28,7 @@ def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
     cuda = settings.device.startswith("cuda")
     model = make(sizes, settings.device)
     for batch in settings.batches or (64 if cuda else 4,):
-        settings.say(f"training: a step of {batch} clips, profiled{', bf16' * cuda}")
+        settings.say(f"training: a step of {_clips(batch)}, profiled{', bf16' * cuda}")
         yield from _report(settings, model, batch, _flops(sizes, batch))
 
 
@@ -55,15 +55,19 @@ def _report(settings: Settings, model: FluxModel, batch: int, flops: Counter[tup
             moved = BYTES * sum(parameter.numel() for parameter in model.parameters())
             share += f"; moves {moved / took / 1e9:.1f} GB/s"
         data = {"phase": key[0], "kind": key[1], "batch": batch, "seconds": took, "ideal_seconds": ideal}
-        yield Line("training", f"training step, {batch} clips, {key[0]}: {key[1]}", duration(took), share, data)
+        yield Line("training", f"training step, {_clips(batch)}, {key[0]}: {key[1]}", duration(took), share, data)
     reached = flops.total() / step / ceiling
     yield Line(
         "training",
-        f"training step, {batch} clips, {precision}, profiled",
+        f"training step, {_clips(batch)}, {precision}, profiled",
         duration(step),
         f"{reached:.2f} of the ceiling; what is missing: {duration(missing)}",
         {"phase": "step", "batch": batch, "seconds": step, "share_of_ceiling": reached, "missing_seconds": missing},
     )
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'s' * (count > 1)}"
 
 
 def _phases(model: FluxModel, data: Inputs, half: bool) -> dict[str, Run]:
