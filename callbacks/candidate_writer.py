@@ -10,13 +10,13 @@ import lightning as L
 import torch
 
 from callbacks.render_slice import check_codec, decoded, weights_hash
+from fluxlight.clips.candidates import open_folder, read_candidates, write_batch
 from fluxlight.codec import Codec
-from fluxlight.mining.candidates import open_folder, read_candidates, write_batch
 from fluxlight.types import Clip, PromptBatch
 
 
 class CandidateWriter(L.Callback):
-    """Decodes candidates and appends them to the run folder (format: `fluxlight.mining.candidates`).
+    """Decodes candidates and appends them to the run folder (format: `fluxlight.clips.candidates`).
 
     Batches that are there already (same id, seed and weights) are not sampled again.
 

@@ -11,8 +11,8 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from callbacks.render_slice import RenderSlice
+from fluxlight.clips.candidates import load_audio, read_candidates
 from fluxlight.files import atomic_path
-from fluxlight.mining.candidates import load_audio, read_candidates
 from fluxlight.report.spectrogram import coloured, mel_picture, save_picture
 
 

@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from fluxlight.clips.candidates import write_batch
 from fluxlight.codec import Codec
 from fluxlight.device import chosen
-from fluxlight.mining.candidates import write_batch
 from fluxlight.model import FluxModel
 from fluxlight.types import Clip, PromptBatch
 

@@ -16,8 +16,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.measures import CLAPCallback
 from callbacks.render_slice import RenderSlice
+from fluxlight.clips.candidates import load_audio, read_candidates
 from fluxlight.files import read_json, write_json
-from fluxlight.mining.candidates import load_audio, read_candidates
 from fluxlight.types import Candidate
 
 RUNS = "wandb-runs.json"

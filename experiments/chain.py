@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments.decomposition import ROOT, Decomposition, read_numbers
 from experiments.run_folder import RunFolder
 from experiments.steps import Step, StepFailed, clock, run_steps
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from experiments.blocks import Table, changed
 from experiments.experiment import names, read_experiment
 from experiments.page import collect, write_report
 from experiments.twin import write_twins
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 from fluxlight.files import write_text
 from fluxlight.report.table import grid, label, number, with_interval
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from fluxlight.arguments import Arguments
-from fluxlight.mining.candidates import load_latents, open_folder, read_candidates, write_batch
+from fluxlight.cli.arguments import Arguments
+from fluxlight.clips.candidates import load_latents, open_folder, read_candidates, write_batch
 from fluxlight.postprocess import Loudness, PostProcess, Separate, process_many
 from fluxlight.types import Clip
 from fluxlight.weights import weights_folder

@@ -14,9 +14,10 @@ from experiments.experiment import Cell, Experiment
 from experiments.plan import Place
 from experiments.source import Source
 from experiments.work import Outcome
+from fluxlight.clips.candidates import ROWS, read_candidates
+from fluxlight.clips.folders import find_clips, rendering_of
 from fluxlight.files import hash_of, read_json, write_json, write_jsonl
-from fluxlight.metrics.clips import Prompt, find_clips, read_prompts, rendering_of
-from fluxlight.mining.candidates import ROWS, read_candidates
+from fluxlight.prompts import Prompt, read_prompts
 
 RESULT = "result.json"
 USUAL, MEASURES, ALPHA = 1000, 7, 0.05
@@ -43,7 +44,7 @@ class Judged:
         clips: only the first so many prompts; None: all.
         resamples: of the bootstrap and permutations of set distances; None: `enough` for the table.
         jobs: processes.
-        judges: "embedded" or "published", see ``fluxlight.metrics.judge_sets``.
+        judges: "embedded" or "published", see ``fluxlight.evaluation.judges``.
         report: takes a line.
         command: what makes the result again.
         overrides: keys of every training that differ from the chain's.
@@ -93,8 +94,8 @@ class Judged:
         self, experiment: Experiment, places: Mapping[str, Place], outcomes: Mapping[str, Outcome]
     ) -> dict[str, Any]:
         """Judge what is there of an experiment and write ``<out>/<name>``: table.json, scores.json, result.json."""
-        from fluxlight.metrics.evaluate import evaluate
-        from fluxlight.metrics.judge_sets import load_judges
+        from fluxlight.evaluation.evaluate import evaluate
+        from fluxlight.evaluation.judges import load_judges
 
         folder = self.out / experiment.name
         cells = {cell.name: self._fate(places.get(cell.name), outcomes) for cell in experiment.cells}

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
+from fluxlight.clips.folders import audio_files
 from fluxlight.embedded.corpus import CorpusSpec, build
 from fluxlight.encoders.clap_b import ClapB
-from fluxlight.metrics.clips import audio_files
-from fluxlight.metrics.judge_sets import NAMES, load_judges
-from fluxlight.metrics.measure import prepare, reference_from_files
+from fluxlight.evaluation.judges import NAMES, load_judges
+from fluxlight.evaluation.measure import prepare, reference_from_files
 from fluxlight.metrics.reference import Reference
 
 BATCH = 10

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_facts import revision, versions
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json, write_json, write_text
 from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
 

@@ -23,8 +23,8 @@ from experiments.plan import Place, Planner
 from experiments.source import Source
 from experiments.steps import clock
 from experiments.work import Outcome, make_all
-from fluxlight.arguments import Arguments
-from fluxlight.metrics.judge_sets import NAMES
+from fluxlight.cli.arguments import Arguments
+from fluxlight.evaluation.judges import NAMES
 
 SMOKE_CLIPS = 4
 

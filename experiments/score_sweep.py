@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
+from fluxlight.clips.candidates import read_candidates
+from fluxlight.clips.folders import rendering_of
+from fluxlight.evaluation.judges import NAMES, load_judges
+from fluxlight.evaluation.measure import Judges, measure
 from fluxlight.files import write_json
-from fluxlight.metrics.clips import Prompt, read_prompts, rendering_of
-from fluxlight.metrics.judge_sets import NAMES, load_judges
-from fluxlight.metrics.measure import Judges, measure
 from fluxlight.metrics.statistics import slope, t_interval
-from fluxlight.mining.candidates import read_candidates
+from fluxlight.prompts import Prompt, read_prompts
 
 
 def summarise(settings: Sequence[float], values: Mapping[str, np.ndarray]) -> dict[str, Any]:

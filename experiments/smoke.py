@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments import claims, run, sweep
 from experiments.experiment import names
 from experiments.judge import RESULT
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json
 
 ABSENT = {"Demucs is not in": "its weights are not in the weights folder",

@@ -20,7 +20,7 @@ from typing import Any
 from experiments.run import check_out
 from experiments.source import Source
 from experiments.trials import Trial, Trials
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 from fluxlight.files import hash_of
 
 POLL = 0.5  # seconds between two looks at what is running

@@ -20,8 +20,8 @@ from experiments.plan import Place
 from experiments.source import Source
 from experiments.trials import Trial, Trials
 from experiments.work import Outcome
-from fluxlight.arguments import Arguments
 from fluxlight.bundle import bundle_hash, read_recipe
+from fluxlight.cli.arguments import Arguments
 from fluxlight.files import hash_of, read_json, write_json
 
 SEED = "seed_everything"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 from fluxlight.files import atomic_path
-from fluxlight.metrics.clips import read_prompts
 from fluxlight.postprocess import Loudness
+from fluxlight.prompts import read_prompts
 from fluxlight.types import Clip
 
 SAMPLE_RATE, SAMPLES = 44_100, 441_000

@@ -22,9 +22,9 @@ from fluxlight.backbone.base import Backbone
 from fluxlight.files import atomic_path, sha256, write_text
 from fluxlight.heads.base import ScoreHead
 from fluxlight.model import FluxModel
-from fluxlight.published import export_published, load_published, read_published
 from fluxlight.recorded import class_path
-from fluxlight.strict import check_finite, load_strict, some
+from fluxlight.weights.fluxaudio import export_published, load_published, read_published
+from fluxlight.weights.strict import check_finite, load_strict, some
 
 __all__ = [
     "bundle_hash",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -153,3 +153,8 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def hash_of(value: Any) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of a JSON-able value: the name of a configuration."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def some_names(names: Sequence[str], most: int = 100) -> str:
+    """The first ``most`` names as one text, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

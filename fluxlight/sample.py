@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fluxlight.guidance import JointGuidance, Schedule, SeparateGuidance, Velocity
+from fluxlight.guidance.base import JointGuidance, Schedule, SeparateGuidance, Velocity
+from fluxlight.guidance.second import Second
 from fluxlight.model import FluxModel
-from fluxlight.second import Second
+from fluxlight.prompts import is_empty
 from fluxlight.types import Condition, PromptBatch
-from fluxlight.wording import is_empty
 
 Progress = Callable[[int, int], None]
 """Called with (solver steps done, steps in all) over the whole of a `Sampler.generate`."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fluxlight.backbone import FluxAudio
 from fluxlight.model import FluxModel
-from fluxlight.published import load_published
 from fluxlight.types import Condition
+from fluxlight.weights.fluxaudio import load_published
 
 
 class Golden:

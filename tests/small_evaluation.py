@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from fluxlight.metrics.evaluate import evaluate
-from fluxlight.metrics.measure import reference_from_files
+from fluxlight.evaluation.evaluate import evaluate
+from fluxlight.evaluation.measure import reference_from_files
 
 RATE, SECONDS = 16000, 1.5
 IDS = [f"p{k:02d}" for k in range(12)]

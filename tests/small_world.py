@@ -14,8 +14,8 @@ from torch import Tensor
 from fluxlight.codec import Codec
 from fluxlight.data.writer import LatentStoreWriter
 from fluxlight.encoders import TextAudioModel, TextEncoder
+from fluxlight.prompts import note_cut
 from fluxlight.rewards import Reward
-from fluxlight.wording import note_cut
 
 L, D, T, E, C = 12, 4, 6, 8, 5
 
@@ -201,7 +201,7 @@ def make_trainer(run: Path, callbacks: Sequence[Any] = (), max_steps: int = 8, *
     """A quiet CPU trainer whose run folder is ``run``."""
     import lightning
 
-    from fluxlight.training import quiet
+    from fluxlight.cli.training import quiet
 
     quiet()
     return lightning.Trainer(

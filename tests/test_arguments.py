@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from fluxlight.cli import VERBS, main
+from fluxlight.cli.verbs import VERBS, main
 
 MODULES = (
     "experiments.chain", "experiments.choose", "experiments.claims", "experiments.deliver", "experiments.reference",

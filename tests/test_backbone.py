@@ -15,7 +15,7 @@ from torch import Tensor
 from fluxlight.backbone.blocks import TimeConv
 from fluxlight.backbone.embeddings import rotate, rotation
 from fluxlight.flow import interpolate, per_sample_loss, target, time_of_normal
-from fluxlight.guidance import JointGuidance
+from fluxlight.guidance.base import JointGuidance
 from fluxlight.model import FluxModel
 from fluxlight.sample import euler, grid
 from fluxlight.types import Condition

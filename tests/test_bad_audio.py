@@ -12,12 +12,13 @@ from small_published import music
 from small_world import SmallClap, SmallCodec, SmallReward, SmallText
 
 from fluxlight.cli import main
+from fluxlight.clips.faults import find_faults
+from fluxlight.clips.read import read_clip
 from fluxlight.data import LatentStore
 from fluxlight.data.encode import encode
 from fluxlight.data.sources import AudioFolder
+from fluxlight.evaluation.judging import Judges, judge_clip
 from fluxlight.files import write_json, write_jsonl
-from fluxlight.metrics.clips import find_faults, read_clip
-from fluxlight.metrics.judging import Judges, judge_clip
 from fluxlight.mining.score import score_folder
 
 WAVE = music(2.0, clips=1)[0].numpy()

@@ -12,7 +12,7 @@ from fluxlight.bench import ceilings, levers, metrics, published_way, s44, train
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
-from fluxlight.guidance import JointGuidance
+from fluxlight.guidance.base import JointGuidance
 from fluxlight.sample import Sampler
 
 SMALL = TINY | dict(hidden_dim=32, num_heads=2, depth=3, fused_depth=1, latent_seq_len=24, text_seq_len=7, text_dim=16)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from small_world import make_world
 
-from fluxlight.cli import VERBS, main, one_line, usage
+from fluxlight.cli.verbs import VERBS, main, one_line, usage
 from fluxlight.files import claim
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -236,7 +236,7 @@ def test_a_full_disk_and_a_bug_are_one_line_too() -> None:
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    import fluxlight.cli as cli
+    import fluxlight.cli.verbs as cli
 
     def interrupt(args: list[str]) -> int:
         raise KeyboardInterrupt

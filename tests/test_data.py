@@ -253,6 +253,6 @@ def test_encode_says_in_one_line_how_many_prompts_were_cut(tmp_path: Path) -> No
     (tmp_path / "p.csv").write_text("id,prompt\na,a calm waltz\nb," + "slow " * 100 + "\nc," + "fast " * 100)
     words = ["encode", "--source", "fluxlight.data.PromptFile", "--source.path", str(tmp_path / "p.csv")]
     words += ["--text_only", "true", "--out", str(tmp_path / "slice")]
-    done = subprocess.run([sys.executable, "-m", "fluxlight.cli", *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "fluxlight", *words], capture_output=True, text=True)
     (said,) = [line for line in done.stderr.splitlines() if "cut" in line]
     assert said.startswith("fluxlight encode: 2 of 3 prompts are longer than 77 tokens") and done.returncode == 0

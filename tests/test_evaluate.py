@@ -11,10 +11,10 @@ import pytest
 from small_evaluation import IDS, PROMPTS, RATE, SECONDS, FakeClap, judges, prompts_file, render, run
 from small_evaluation import world as world
 
-from fluxlight.metrics.compare import pairs_of
-from fluxlight.metrics.evaluate import evaluate
-from fluxlight.metrics.evaluate_cli import main
-from fluxlight.metrics.measure import reference_from_clips, reference_from_files
+from fluxlight.cli.evaluate import main
+from fluxlight.evaluation.compare import pairs_of
+from fluxlight.evaluation.evaluate import evaluate
+from fluxlight.evaluation.measure import reference_from_clips, reference_from_files
 from fluxlight.report.listening import listening_page
 from fluxlight.report.table import decomposition_table, label
 
@@ -179,7 +179,7 @@ def test_labels() -> None:
 
 def test_the_cost_of_an_evaluation_is_measured_from_outside(tmp_path, monkeypatch) -> None:
     """The real judges on two short clips, in a process and a cache of their own; nothing is left behind."""
-    from fluxlight.metrics.cost import evaluation_seconds
+    from fluxlight.bench.evaluation import evaluation_seconds
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

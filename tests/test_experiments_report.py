@@ -22,11 +22,11 @@ from experiments.plan import Planner
 from experiments.source import Source
 from experiments.sweep_table import rows_of
 from experiments.twin import write_twins
+from fluxlight.evaluation.evaluate import summarise, write_result
+from fluxlight.evaluation.measure import PerClip
 from fluxlight.files import read_json, write_json
-from fluxlight.metrics.clips import Prompt
-from fluxlight.metrics.evaluate import summarise, write_result
-from fluxlight.metrics.measure import PerClip
 from fluxlight.metrics.reference import Reference
+from fluxlight.prompts import Prompt
 
 N = 12
 
@@ -272,7 +272,7 @@ def test_rows_of_a_sweep_hold_their_seeds():
         system(f"{head}, seed {s}", shift + 0.02 * s) for head, shift in (("A", 0.0), ("B", 0.5)) for s in (0, 1, 2)
     ]
     result = summarise({"locked": (rows, None)}, None, [], [], 20)
-    from fluxlight.metrics.evaluate import per_clip_scores
+    from fluxlight.evaluation.evaluate import per_clip_scores
 
     table, scores = result["tables"]["locked"], per_clip_scores(rows)
     groups = {head: [r.system for r in rows if r.system.startswith(head)] for head in "AB"}

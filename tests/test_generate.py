@@ -21,8 +21,8 @@ from fluxlight.generate import Generator, find_bundle, read_pipeline
 from fluxlight.generate.prompts import from_file, from_texts
 from fluxlight.generate.render import render
 from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
+from fluxlight.prompts import PromptsCut
 from fluxlight.sample import Sampler
-from fluxlight.wording import PromptsCut
 
 
 def small(**settings: Any) -> Generator:

@@ -11,7 +11,7 @@ from small_sampling import prompts
 from test_heads import D, L
 from torch import Tensor
 
-from fluxlight.guidance import Average, Crossover, JointGuidance, Schedule, SeparateGuidance
+from fluxlight.guidance.base import Average, Crossover, JointGuidance, Schedule, SeparateGuidance
 from fluxlight.model import FluxModel
 from fluxlight.sample import SOLVERS, euler, grid, heun, noise
 from fluxlight.types import Condition

@@ -17,7 +17,7 @@ from torch import Tensor
 import fluxlight.heads
 from fluxlight.backbone import FluxAudio, Injection
 from fluxlight.bundle import init_from, save_bundle
-from fluxlight.guidance import JointGuidance, SeparateGuidance
+from fluxlight.guidance.base import JointGuidance, SeparateGuidance
 from fluxlight.heads import AudioPrepend, BlockAdaLN, GlobalAdaLN, InputAdd, ScoreHead, TextPrepend
 from fluxlight.model import FluxModel
 from fluxlight.types import Condition

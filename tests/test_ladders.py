@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from small_world import SmallReward
 
-from fluxlight.ladders import LADDERS, alarms_cli
-from fluxlight.ladders import cli as ladders_cli
-from fluxlight.ladders.alarms import false_alarms, halves_pair, noise_pair, power, rate, trial
-from fluxlight.ladders.alarms_page import write_page as write_rates
-from fluxlight.ladders.alarms_run import Bench, fingerprint, run_trials
-from fluxlight.ladders.climb import LadderClip, climb
-from fluxlight.ladders.damage import damaged, wrong_caption
-from fluxlight.ladders.page import markdown, write_page
-from fluxlight.ladders.response import demand, responses, result_of, shape_of
-from fluxlight.ladders.sources import corpus_clips, corpus_reference
+from fluxlight.evaluation.judges import load_judges
+from fluxlight.evaluation.judging import Judges
+from fluxlight.evaluation.measure import PerClip
+from fluxlight.evaluation.sets import set_measures
 from fluxlight.metrics import Reference
-from fluxlight.metrics.clips import Prompt
-from fluxlight.metrics.judge_sets import load_judges
-from fluxlight.metrics.judging import Judges
-from fluxlight.metrics.measure import PerClip
-from fluxlight.metrics.sets import set_measures
+from fluxlight.prompts import Prompt
+from fluxlight.validity import LADDERS, alarms_cli
+from fluxlight.validity import cli as ladders_cli
+from fluxlight.validity.alarms import false_alarms, halves_pair, noise_pair, power, rate, trial
+from fluxlight.validity.alarms_page import write_page as write_rates
+from fluxlight.validity.alarms_run import Bench, fingerprint, run_trials
+from fluxlight.validity.climb import LadderClip, climb
+from fluxlight.validity.damage import damaged, wrong_caption
+from fluxlight.validity.page import markdown, write_page
+from fluxlight.validity.response import demand, responses, result_of, shape_of
+from fluxlight.validity.sources import corpus_clips, corpus_reference
 
 RATE = 8000
 CLIP = (np.random.default_rng(0).normal(size=2 * RATE) * np.linspace(0.02, 0.3, 2 * RATE)).astype(np.float32)

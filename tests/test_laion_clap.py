@@ -16,7 +16,7 @@ from fluxlight.encoders import LaionClap
 from fluxlight.encoders.clap_keys import to_transformers
 from fluxlight.encoders.laion_clap import SPEECH
 from fluxlight.encoders.pretrained import Tokenizer
-from fluxlight.wording import PromptsCut
+from fluxlight.prompts import PromptsCut
 
 
 @pytest.fixture(scope="module")

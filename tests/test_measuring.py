@@ -9,10 +9,12 @@ import torch
 from small_evaluation import IDS, RATE, SECONDS, FakeClap, judges, prompts_file, render, run
 from small_evaluation import world as world
 
+from fluxlight.cli.evaluate import main
+from fluxlight.clips.faults import find_faults
+from fluxlight.clips.folders import find_clips
+from fluxlight.evaluation.measure import Judges, judge_clip, measure, measure_all, reference_from_files
 from fluxlight.metrics import Reference
-from fluxlight.metrics.clips import find_clips, find_faults, read_prompts
-from fluxlight.metrics.evaluate_cli import main
-from fluxlight.metrics.measure import Judges, judge_clip, measure, measure_all, reference_from_files
+from fluxlight.prompts import read_prompts
 
 
 def test_judged_once(world) -> None:
@@ -30,7 +32,7 @@ def test_judged_once(world) -> None:
 
 def test_processes_say_the_same(world, monkeypatch) -> None:
     prompts = read_prompts(prompts_file(world[0]))
-    monkeypatch.setattr("fluxlight.metrics.judging.WORTH_A_POOL", 5)
+    monkeypatch.setattr("fluxlight.evaluation.judging.WORTH_A_POOL", 5)
     together = measure_all(world[1], prompts, Judges(*judges()), seconds=SECONDS, jobs=2)
     monkeypatch.setenv("FLUXLIGHT_CACHE", str(world[0] / "other cache"))
     alone = measure_all(world[1], prompts, Judges(*judges()), seconds=SECONDS)

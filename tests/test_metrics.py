@@ -155,7 +155,7 @@ def test_challenge_rank_is_reproduced() -> None:
 
 
 def test_rank_verb(tmp_path, capsys) -> None:
-    from fluxlight.metrics.rank_cli import main
+    from fluxlight.cli.rank import main
 
     file = tmp_path / "results.csv"
     rows = [f"{name},{f},{c},{s}" for name, (f, c, s, _) in CHALLENGE.items()]

@@ -113,7 +113,7 @@ def folder_with(tmp_path: Path, change: dict[str, Any], embedded: Path) -> Path:
         ({"info.pipeline.codec": "fluxlight.files.os.system"}, "cannot be imported"),
         ({"info.pipeline.postprocess": ["fluxlight.files.Path"]}, "is not a"),
         (
-            {"info.pipeline.postprocess": [{"class_path": "fluxlight.training.FluxCLI",
+            {"info.pipeline.postprocess": [{"class_path": "fluxlight.cli.training.FluxCLI",
                                             "init_args": {"args": ["fit"]}}]},
             "is not a",
         ),

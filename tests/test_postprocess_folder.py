@@ -101,7 +101,7 @@ def test_a_rendered_folder_keeps_its_rows(tmp_path: Path):
            "error": "", "extra": {"step": 3}}  # fmt: skip
     write_jsonl(source / "candidates.jsonl", [row])
     process_folder(source, out, [Loudness()])
-    from fluxlight.metrics.clips import find_clips, rendering_of
+    from fluxlight.clips.folders import find_clips, rendering_of
 
     assert find_clips(out, ["a"]) == [out / "audio" / "a_1_x.wav"]
     assert rendering_of(out)["postprocess"] == "loudness: -16.5 LUFS" and rendering_of(out)["step"] == 3

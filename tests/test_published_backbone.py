@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fluxlight.backbone import FluxAudio
 from fluxlight.model import FluxModel
-from fluxlight.published import export_published, load_published, read_published
+from fluxlight.weights.fluxaudio import export_published, load_published, read_published
 
 S = dict(text_dim=1024, text_c_dim=512, hidden_dim=448, num_heads=7, depth=12, fused_depth=8, text_seq_len=77)
 SIZES: dict[str, dict[str, Any]] = {

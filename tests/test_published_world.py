@@ -25,7 +25,7 @@ from fluxlight.data.sources import Source
 from fluxlight.encoders import T5, LaionClap, TextEncoder
 from fluxlight.encoders.laion_clap import MUSIC, SPEECH
 from fluxlight.files import read_json, read_jsonl
-from fluxlight.wording import PromptsCut, note_cut
+from fluxlight.prompts import PromptsCut, note_cut
 
 WORLDS = Path(__file__).resolve().parents[1] / "configs" / "worlds"
 STAGES = WORLDS.parent / "stages"

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from fluxlight.encoders.base import TextAudioModel
-from fluxlight.frozen import shipped
 from fluxlight.rewards import EmbeddedReward, RewardA, RewardB, SignalDescriptors
 from fluxlight.rewards.descriptors import FRONT_A, FRONT_B
 from fluxlight.rewards.features import CLEAN, Items
 from fluxlight.rewards.known_order import known_order
 from fluxlight.rewards.pairs import PairSampler, RewardPairs, _Batches, _Keys
 from fluxlight.rewards.ranker import EmbeddedRewardTraining
+from fluxlight.weights.frozen import shipped
 
 RATE = 44_100
 

@@ -18,11 +18,11 @@ from test_heads import D, L, T, model_with
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fluxlight.bundle import load_bundle, save_bundle
-from fluxlight.guidance import Average, Crossover, JointGuidance
+from fluxlight.guidance.base import Average, Crossover, JointGuidance
+from fluxlight.guidance.second import Second
 from fluxlight.heads import AudioPrepend, GlobalAdaLN
 from fluxlight.model import FluxModel
 from fluxlight.sample import Sampler, euler, grid, noise
-from fluxlight.second import Second
 from fluxlight.types import Condition
 
 

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from fluxlight import cli
+from fluxlight.challenge.submission import BadSubmission, check_clip, check_zip, write_submission
 from fluxlight.files import sha256
-from fluxlight.submission import BadSubmission, check_clip, check_zip, write_submission
 
 IDS = ["0", "1", "tune_b"]
 RATE = 44_100

@@ -12,7 +12,7 @@ import torch
 from small_published import TEXTS, mert_folder, music, t5_folder
 
 from fluxlight.encoders import T5, Mert
-from fluxlight.wording import PromptsCut
+from fluxlight.prompts import PromptsCut
 
 
 @pytest.fixture(scope="module")

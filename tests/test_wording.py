@@ -11,7 +11,7 @@ import torch
 
 from fluxlight.encoders import ClapA, MiniLM
 from fluxlight.encoders.minilm import _load
-from fluxlight.wording import PromptsCut, is_empty, note_cut, one_warning, worded
+from fluxlight.prompts import PromptsCut, is_empty, note_cut, one_warning, worded
 
 PREFIX = "high quality instrumental music, "
 LONG = "slow " * 100 + "waltz"

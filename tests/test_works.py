@@ -130,8 +130,8 @@ def test_fewer_candidates_are_the_first_of_each_prompt():
 
 def test_the_same_latents_are_delivered_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from experiments import deliver
-    from fluxlight.metrics.clips import read_clip
-    from fluxlight.mining.candidates import read_candidates, write_batch
+    from fluxlight.clips.candidates import read_candidates, write_batch
+    from fluxlight.clips.read import read_clip
     from fluxlight.postprocess import integrated_loudness
 
     torch = pytest.importorskip("torch")

@@ -14,8 +14,8 @@ import resource
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fluxlight.arguments import Arguments
 from fluxlight.bench.measure import FEW, Line, Settings
+from fluxlight.cli.arguments import Arguments
 
 PARTS = {
     "network": "the tiny backbone",

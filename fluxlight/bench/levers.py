@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from fluxlight.bench import published_way
 from fluxlight.bench.measure import Line, Run, Settings, duration
 from fluxlight.bench.networks import S44, Inputs, compiled, make
-from fluxlight.guidance import JointGuidance
+from fluxlight.guidance.base import JointGuidance
 from fluxlight.model import FluxModel
 
 T, SCORE, BETA = 0.5, 5.0, 0.999

@@ -15,8 +15,8 @@ def lines(
     settings: Settings, resamples: int = 2000, clips: int = CLIPS, clip_seconds: float = SECONDS
 ) -> Iterator[Line]:
     """Joint resamples of a FAD difference, 512 dimensions, 100 against 700 clips; evaluation of a folder."""
+    from fluxlight.bench.evaluation import evaluation_seconds
     from fluxlight.metrics import FrechetGram, fad_to, moments
-    from fluxlight.metrics.cost import evaluation_seconds
     from fluxlight.metrics.resampling import distance_change
 
     source = np.random.default_rng(0)

@@ -17,8 +17,8 @@ from fluxlight.codec.bigvgan import CONFIG_16K, CONFIG_44K, BigVGAN, fold_weight
 from fluxlight.codec.mel_published import PublishedMel
 from fluxlight.codec.mmaudio_vae import SIZES, MelVAE
 from fluxlight.files import read_json, sha256
-from fluxlight.foreign import read_weights
-from fluxlight.strict import check_finite, load_strict
+from fluxlight.weights.foreign import read_weights
+from fluxlight.weights.strict import check_finite, load_strict
 
 VAE_FILES = {"16k": "v1-16.pth", "44k": "v1-44.pth"}
 VOCODER_FILES = {"16k": "best_netG.pt", "44k": "bigvgan_v2_44khz_128band_512x"}

@@ -32,7 +32,7 @@ class PromptFile(Source):
     @cached_property
     def rows(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """``id`` and ``caption`` of every prompt."""
-        from fluxlight.metrics.clips import read_prompts
+        from fluxlight.prompts import read_prompts
 
         return [{"id": prompt.id, "caption": prompt.prompt} for prompt in read_prompts(self.path)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.utils.data import Dataset
 
 from fluxlight.data.store import LatentStore
-from fluxlight.draws import permutation
+from fluxlight.random import permutation
 from fluxlight.types import PromptBatch
 
 Planned = list[tuple[int, int]]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fluxlight.draws import permutation
+from fluxlight.random import permutation
 
 
 class Stream:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fluxlight.encoders.front_end import FrontEnd
-from fluxlight.frozen import own_state, read_frozen, write_frozen
+from fluxlight.weights.frozen import own_state, read_frozen, write_frozen
 
 CHUNK = 16  # clips per forward pass: bounds the memory of a long list (our choice)
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.front_end import FrontEnd, mel_bank
 from fluxlight.encoders.minilm import MiniLM
-from fluxlight.frozen import shipped
+from fluxlight.weights.frozen import shipped
 
 
 class ClapA(TextAudioModel):

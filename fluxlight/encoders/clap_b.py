@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.front_end import FrontEnd, pitch_bank
 from fluxlight.encoders.minilm import MiniLM
-from fluxlight.frozen import shipped
+from fluxlight.weights.frozen import shipped
 
 QUERIES = 6  # learned questions asked of a text's tokens (our choice)
 

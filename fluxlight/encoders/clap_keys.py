@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fluxlight.foreign import read_weights
-from fluxlight.strict import check_finite
+from fluxlight.weights.foreign import read_weights
+from fluxlight.weights.strict import check_finite
 
 REMEDY = "fetch music_audioset_epoch_15_esc_90.14.pt or another non-fusion LAION-CLAP with an HTSAT audio branch"
 

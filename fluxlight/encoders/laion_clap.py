@@ -14,8 +14,8 @@ from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.clap_keys import REMEDY, Sizes, read_laion, sizes, to_transformers
 from fluxlight.encoders.listening import listen
 from fluxlight.encoders.pretrained import Tokenizer
-from fluxlight.frozen import tensor_digest
-from fluxlight.strict import load_strict
+from fluxlight.weights.frozen import tensor_digest
+from fluxlight.weights.strict import load_strict
 
 MUSIC = "music_audioset_epoch_15_esc_90.14.pt"
 """The checkpoint that judges and that TuneJury was trained on (FACTS sections 5 and 9)."""

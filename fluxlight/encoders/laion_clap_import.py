@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fluxlight.encoders.clap_keys import AUDIO, Sizes
-from fluxlight.strict import load_strict
+from fluxlight.weights.strict import load_strict
 
 PACKAGE = "fluxlight_laion_clap"
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from fluxlight.encoders.listening import listen
 from fluxlight.files import read_json
-from fluxlight.foreign import read_weights
-from fluxlight.frozen import tensor_digest
-from fluxlight.strict import check_finite, load_strict
+from fluxlight.weights.foreign import read_weights
+from fluxlight.weights.frozen import tensor_digest
+from fluxlight.weights.strict import check_finite, load_strict
 
 NAME = "MERT-v1-330M"
 RATE = 24000

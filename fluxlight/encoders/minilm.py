@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fluxlight.encoders.base import TextEncoder
-from fluxlight.wording import note_cut
+from fluxlight.prompts import note_cut
 
 
 class MiniLM(TextEncoder):

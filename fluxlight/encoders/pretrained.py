@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fluxlight.wording import note_cut
+from fluxlight.prompts import note_cut
 
 
 class Tokenizer:

@@ -11,9 +11,9 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from fluxlight.arguments import Arguments
+from fluxlight.cli.arguments import Arguments
 from fluxlight.encoders.base import TextAudioModel
-from fluxlight.frozen import shipped
+from fluxlight.weights.frozen import shipped
 
 # tag -> the text that asks for one of its values (our wording, in no caption template)
 QUESTIONS = {

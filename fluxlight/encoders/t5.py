@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fluxlight.encoders.base import TextEncoder
 from fluxlight.encoders.pretrained import Tokenizer, silent
-from fluxlight.frozen import tensor_digest
-from fluxlight.strict import check_finite, some
+from fluxlight.weights.frozen import tensor_digest
+from fluxlight.weights.strict import check_finite, some
 
 NAME = "flan-t5-large"
 CHUNK = 32  # texts per forward pass (our choice)

@@ -18,14 +18,13 @@ from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.generate.parts import describe, refuse_strangers
 from fluxlight.generate.pipeline import check_origin, find_bundle, plain_sampler, read_pipeline
 from fluxlight.generate.prompts import seeds_of
-from fluxlight.metrics.clips import Prompt
 from fluxlight.model import FluxModel
 from fluxlight.postprocess import LockedLoudness, PostProcess, process_many
+from fluxlight.prompts import Prompt, is_empty, one_warning, worded
 from fluxlight.recorded import class_path
 from fluxlight.rewards import Reward
 from fluxlight.sample import Progress, Sampler
 from fluxlight.types import Clip, PromptBatch
-from fluxlight.wording import is_empty, one_warning, worded
 
 
 @dataclass

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.bundle import RECIPE, read_recipe
+from fluxlight.clips.candidates import read_candidates
 from fluxlight.codec import Codec
 from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.generate.parts import Part, refuse_strangers
-from fluxlight.mining.candidates import read_candidates
 from fluxlight.rewards import Reward
 from fluxlight.sample import Sampler
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fluxlight.metrics.clips import Prompt, as_prompts, read_prompts
+from fluxlight.prompts import Prompt, as_prompts, read_prompts
 
 LONGEST_NAME = 60
 """Letters of a name made from a prompt (our choice: a terminal's width with its folder)."""

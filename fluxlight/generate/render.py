@@ -20,9 +20,8 @@ from fluxlight.files import append_jsonl, atomic_path, mend_jsonl, write_jsonl
 from fluxlight.generate.generator import Generator, Take
 from fluxlight.generate.pipeline import Notice
 from fluxlight.generate.prompts import seeds_of
-from fluxlight.metrics.clips import Prompt
+from fluxlight.prompts import Prompt, one_warning
 from fluxlight.rewards import Reward
-from fluxlight.wording import one_warning
 
 MANIFEST = "manifest.jsonl"
 Row = dict[str, Any]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fluxlight.challenge.rank import borda_points, borda_rank
 from fluxlight.metrics.clap_score import clap_scores, retrieval, shuffled_scores
 from fluxlight.metrics.diversity import diversity, diversity_per_prompt
 from fluxlight.metrics.frechet import FrechetGram, fad, fad_to, frechet_distance, moments
 from fluxlight.metrics.kad import KernelGram, kad
 from fluxlight.metrics.mad import mad
-from fluxlight.metrics.rank import borda_points, borda_rank
 from fluxlight.metrics.reference import Reference
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Mining: candidates -> scores -> selection, file to file, each row with its provenance."""
 
-from fluxlight.mining.candidates import (
+from fluxlight.clips.candidates import (
     Key,
     key_of,
     load_audio,

@@ -6,17 +6,16 @@ judges of the table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fluxlight.clips.candidates import Key, key_of, load_audio, read_candidates
 from fluxlight.device import chosen
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import append_jsonl, mend_jsonl
-from fluxlight.mining.candidates import Key, key_of, load_audio, read_candidates
 from fluxlight.postprocess import LockedLoudness
 from fluxlight.rewards.base import Reward
 from fluxlight.rewards.embedded import EmbeddedReward
@@ -134,18 +133,3 @@ def _judge(rows: list[Row], audio: torch.Tensor, sample_rate: int, reward: Rewar
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """`fluxlight score --candidates DIR`: any reward and CLAP by class path, the embedded drivers by default."""
-    from fluxlight.arguments import settings_of
-
-    defaults = {
-        "reward": {"class_path": "fluxlight.rewards.embedded.RewardA"},
-        "clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"},
-    }
-    given = settings_of(score_folder, "fluxlight score", __doc__.split("\n")[0], defaults, args)
-    rows = score_folder(**given)
-    failed = sum(bool(row["error"]) for row in rows)
-    print(f"{len(rows) - failed} candidates scored, {failed} failed -> {given['candidates'] / ROWS}")
-    return 0

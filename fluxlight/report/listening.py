@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from fluxlight.clips.folders import find_clips
+from fluxlight.clips.read import read_clip
 from fluxlight.files import sha256, write_text
-from fluxlight.metrics.clips import Prompt, as_prompts, find_clips, read_clip
+from fluxlight.prompts import Prompt, as_prompts
 from fluxlight.report.spectrogram import mel_picture, save_picture
 from fluxlight.report.table import MARK, arrow, label, number
 

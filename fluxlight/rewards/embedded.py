@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from fluxlight.encoders.base import TextAudioModel
-from fluxlight.frozen import own_state, read_frozen, shipped, write_frozen
 from fluxlight.rewards.base import Reward, check_audio
 from fluxlight.rewards.calibration import Affine
 from fluxlight.rewards.descriptors import FRONT_A, FRONT_B, FrontEnd, SignalDescriptors
 from fluxlight.rewards.tunejury import TuneJury
+from fluxlight.weights.frozen import own_state, read_frozen, shipped, write_frozen
 
 CHUNK = 1  # clips whose spectra are held at once: on a CPU one stays in the cache (24 ms a clip against 32 at four)
 

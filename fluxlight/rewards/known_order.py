@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fluxlight.draws import generator
 from fluxlight.embedded.corpus import FAULTS
+from fluxlight.random import generator
 from fluxlight.rewards.embedded import EmbeddedReward
 from fluxlight.rewards.features import CLEAN, Items
 

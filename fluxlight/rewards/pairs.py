@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fluxlight.codec.base import Codec
-from fluxlight.draws import generator
 from fluxlight.embedded.corpus import FAULTS
+from fluxlight.random import generator
 from fluxlight.rewards.embedded import EmbeddedReward
 from fluxlight.rewards.features import CLEAN, Items, corpus_items
 

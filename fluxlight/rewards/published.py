@@ -11,10 +11,10 @@ from torch import Tensor
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.laion_clap import MUSIC, LaionClap
 from fluxlight.encoders.mert import Mert
-from fluxlight.frozen import tensor_digest
+from fluxlight.prompts import is_empty
 from fluxlight.rewards.base import Reward, check_audio
 from fluxlight.rewards.tunejury import TuneJury
-from fluxlight.wording import is_empty
+from fluxlight.weights.frozen import tensor_digest
 
 HEAD = "tunejury.pt"
 HEARD = {"clap_audio", "mert", "clap_text"}

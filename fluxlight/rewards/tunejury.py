@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fluxlight.foreign import read_weights
-from fluxlight.strict import check_finite
+from fluxlight.weights.foreign import read_weights
+from fluxlight.weights.strict import check_finite
 
 WIDTHS = (1024, 512, 256, 128)
 """Hidden widths of the published 2048-input head [P]."""

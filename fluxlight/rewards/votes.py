@@ -20,9 +20,9 @@ from fluxlight.device import chosen
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.mert import Mert
 from fluxlight.files import atomic_path, hash_of
+from fluxlight.prompts import is_empty
 from fluxlight.rewards.pairs import FeaturePairs
 from fluxlight.rewards.preferences import Preferences
-from fluxlight.wording import is_empty
 
 TARGETS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 CHUNK = 64
@@ -134,7 +134,7 @@ def _hear(files: Sequence[Path], encoders: Sequence[TextAudioModel | Mert], part
 
 
 def _embed(path: Path, encoders: Sequence[TextAudioModel | Mert]) -> Tensor:
-    from fluxlight.metrics.clips import read_clip
+    from fluxlight.clips.read import read_clip
 
     samples, rate = read_clip(path)
     if not np.abs(samples).max(initial=0.0) > 0:
@@ -143,18 +143,3 @@ def _embed(path: Path, encoders: Sequence[TextAudioModel | Mert]) -> Tensor:
         return torch.cat([encoder.embed_audio(torch.from_numpy(samples)[None], rate)[0].cpu() for encoder in encoders])
     except ValueError as error:
         raise ValueError(f"audio {path}: {error}") from None
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """`fluxlight votes --table votes.csv --out train.safetensors`: the embedded CLAP by default."""
-    from fluxlight.arguments import settings_of
-
-    defaults = {"clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"}}
-    given = settings_of(prepare, "fluxlight votes", __doc__.split("\n\n")[0], defaults, args)
-    made, clap, mert = prepare(**given), given["clap"], given["mert"]
-    widths = [("clap_audio", clap.dim), *([("mert", mert.dim)] if mert else [])]
-    widths += [("clap_text", clap.dim)] if given["text"] else []
-    inputs = ", ".join(f"[{name}, {width}]" for name, width in widths)
-    ties = int((made.pairs.target == 0.5).sum())
-    print(f"{len(made.pairs.target)} votes, {ties} of them ties -> {given['out']}; --model.head.inputs '[{inputs}]'")
-    return 0

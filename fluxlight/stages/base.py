@@ -16,9 +16,9 @@ from fluxlight import bundle, flow
 from fluxlight.backbone.base import Backbone
 from fluxlight.data.sft import SFTData
 from fluxlight.data.store import LatentStore
-from fluxlight.draws import generator
 from fluxlight.heads.base import Ports, ScoreHead
 from fluxlight.model import FluxModel
+from fluxlight.random import generator
 from fluxlight.sample import Sampler
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch

@@ -1,0 +1,45 @@
+"""The words of every command: what is wrong with them is one line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+
+class Arguments(argparse.ArgumentParser):
+    """argparse without the usage in front of a complaint, which can be longer than a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line on standard error, exit code 2."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists the options)\n")
+
+
+def settings_of(
+    function: Callable[..., Any], prog: str, description: str, defaults: Mapping[str, Any], args: Sequence[str] | None
+) -> dict[str, Any]:
+    """The arguments of ``function`` from a command line and its ``--config`` files, models made.
+
+    Args:
+        function: whose arguments are the flags; what a class path names is made.
+        prog, description: of the command.
+        defaults: of the flags, class paths among them.
+        args: the words.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from fluxlight.cli.training import reason
+    from fluxlight.weights import use_folder
+
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML with these settings")
+    parser.add_argument("--weights_folder", type=str | None, help="folder of published files (FLUXLIGHT_WEIGHTS)")
+    parser.add_function_arguments(function)
+    parser.set_defaults(dict(defaults))
+    try:
+        parsed = parser.parse_args(args)
+        use_folder(parsed.weights_folder)
+        made = parser.instantiate_classes(parsed)
+    except ArgumentError as error:
+        raise ValueError(reason(str(error))) from None
+    return {name: made[name] for name in vars(made) if name not in ("config", "weights_folder")}

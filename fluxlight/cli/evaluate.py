@@ -1,0 +1,170 @@
+"""``fluxlight evaluate``: folders of audio, or files of scores, to a table, plots and a page to listen to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fluxlight.cli.arguments import Arguments
+from fluxlight.evaluation.compare import pairs_of
+from fluxlight.evaluation.judges import NAMES
+from fluxlight.evaluation.sets import EXTRAS
+from fluxlight.files import hash_of
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    p = Arguments(
+        prog="fluxlight evaluate",
+        description="Judge folders of audio on the same prompts and say which differences are more than noise.",
+        epilog="Example: fluxlight evaluate --system row0=out/row0 --system row1=out/row1 --prompts slice.json "
+        "--reference reference/ --out table",
+    )
+    add = p.add_argument
+    add("folders", nargs="*", help="folders of audio, one file <prompt id>.wav|flac|mp3 each; named by the folder")
+    add("--system", type=_named, action="append", default=[], metavar="NAME=FOLDER", help="a folder with a row name")
+    add("--scores", type=_named, action="append", default=[], metavar="NAME=FILE",
+        help="precomputed per-clip scores, JSON id -> system -> value, instead of audio")  # fmt: skip
+    add("--prompts", required=True, help="JSON list of {id, prompt}, CSV id,prompt, or a prompt store")
+    add("--reference", action="append", default=[], metavar="PATH",
+        help="folder of reference audio, or statistics saved by an earlier run (.safetensors; give one for each "
+        "loudness and window rule)")  # fmt: skip
+    add("--baseline", help="compare every row with this one (default: with the row before)")
+    add("--against", type=_named, action="append", default=[], metavar="ROW=OTHER", help="compare these two rows too")
+    add("--judges", choices=NAMES, default="embedded",
+        help="embedded: CLAP-A, CLAP-B, reward A, reward B; published: LAION-CLAP and TuneJury")  # fmt: skip
+    add("--extra", nargs="+", default=[], choices=EXTRAS, metavar="MEASURE",
+        help="more measures of a whole row: fad_windows (fadtk: 10 s windows, 1 s hop), mad, diversity")  # fmt: skip
+    add("--seeds", type=_named, action="append", default=[], metavar="ROW=FOLDER",
+        help="the clips of a row under another noise seed, for its diversity within a prompt")  # fmt: skip
+    add("--optimised", action="append", default=None, metavar="NAME",
+        help="a judge that was used to train or select; marked (default, embedded: clap_a, reward_a)")  # fmt: skip
+    add("--loudness", choices=("locked", "delivered", "both"), default="locked",
+        help="locked: every clip at -23 LUFS, no limiting; delivered: as the files are")  # fmt: skip
+    add("--out", required=True, help="folder for table.json, table.md, scores.json, plots/ and index.html")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples and permutations of FAD and KAD (1000)")
+    add("--seed", type=int, default=0, help="of the resampling (0)")
+    add("--seconds", type=float, default=10.0, help="expected clip length, 0 for any (10)")
+    add("--leave-out-faulty", action="store_true", help="leave prompts with a faulty clip out of every row, "
+        "and faulty clips out of a reference folder")  # fmt: skip
+    add("--jobs", type=int, default=1, help="processes (1)")
+    add("--no-page", action="store_true", help="write no listening page")
+    return p
+
+
+def _pairs(args: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, str]]:
+    return pairs_of(names, [*pairs_of(names, args.baseline), *args.against])
+
+
+def _from_scores(args: argparse.Namespace) -> int:
+    from fluxlight.evaluation.evaluate import read_scores, summarise, write_result
+    from fluxlight.prompts import read_prompts
+
+    rows = read_scores(dict(args.scores), read_prompts(args.prompts))
+    pairs = _pairs(args, [row.system for row in rows])
+    result = summarise({"scores": (rows, None)}, None, args.optimised or [], pairs, args.resamples, seed=args.seed)
+    write_result(args.out, result, rows)
+    return _finish(result, args)
+
+
+def _references(args: argparse.Namespace, protocols: Sequence[str], clap: Any, show: bool) -> list[Any]:
+    """Saved statistics as they are; of a folder what the table needs, kept in the output folder for the next time."""
+    from fluxlight.clips.folders import audio_files
+    from fluxlight.evaluation.measure import reference_from_files
+    from fluxlight.metrics.reference import Reference
+
+    found = []
+    for given in args.reference:
+        if given.endswith(".safetensors"):
+            found.append(Reference.load(given))
+            continue
+        files, name = audio_files(given), Path(given).resolve().name
+        for protocol in protocols:
+            for windows in (False, True) if "fad_windows" in args.extra else (False,):
+                made = reference_from_files(
+                    files, clap, protocol, name, args.jobs, show, windows, args.leave_out_faulty
+                )
+                rule = "_windows" if windows else ""
+                made.save(Path(args.out) / f"reference_{protocol}{rule}.safetensors")
+                found.append(made)
+    return found
+
+
+def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
+    from fluxlight.clips.folders import find_clips, rendering_of
+    from fluxlight.evaluation.evaluate import evaluate
+    from fluxlight.evaluation.judges import load_judges
+    from fluxlight.prompts import read_prompts
+
+    prompts = read_prompts(args.prompts)
+    ids = [p.id for p in prompts]
+    seeds: dict[str, list[str]] = {}
+    for name, folder in args.seeds:
+        if name not in systems:
+            raise ValueError(f"--seeds: {name} is no row of this table ({', '.join(systems)})")
+        seeds.setdefault(name, []).append(folder)
+    for name, folder in [*systems.items(), *args.seeds]:
+        find_clips(folder, ids, name)  # before anything is loaded
+    pairs = _pairs(args, list(systems))
+    protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
+    judges, show = load_judges(args.judges), sys.stderr.isatty()
+    references = _references(args, protocols, next(iter(judges.claps.values())), show)
+    optimised = args.optimised if args.optimised is not None else sorted(judges.optimised)
+    result = evaluate(
+        systems, prompts, references or None, judges.claps, judges.rewards, optimised, args.out, pairs, protocols,
+        resamples=args.resamples, seed=args.seed, seconds=args.seconds or None, jobs=args.jobs,
+        leave_out_faulty=args.leave_out_faulty, progress=show, extra=args.extra, seeds=seeds,
+        info={name: rendering_of(folder) for name, folder in systems.items()},
+    )  # fmt: skip
+    if not args.no_page:
+        from fluxlight.files import read_json
+        from fluxlight.report.listening import listening_page
+
+        page = Path(args.out) / "index.html"
+        listening_page(page, prompts, systems, read_json(Path(args.out) / "scores.json"), result)
+    return _finish(result, args)
+
+
+def _finish(result: dict[str, Any], args: argparse.Namespace) -> int:
+    from fluxlight.report.table import markdown
+
+    print(markdown(result))
+    faulty = sum(len(found) for found in result["faults"].values())
+    print(
+        f"Table {hash_of(result)} written to {args.out}"
+        + (f"; {faulty} faulty clips are listed above" if faulty else "")
+    )
+    return 0
+
+
+def main(args: list[str]) -> int:
+    """Run the verb; a bad input is one line on stderr and exit code 2."""
+    chosen = parser().parse_args(args)
+    systems = {Path(folder).resolve().name: folder for folder in chosen.folders}
+    if len(systems) < len(chosen.folders):
+        print(
+            "fluxlight evaluate: two folders have the same name: name them with --system NAME=FOLDER", file=sys.stderr
+        )
+        return 2
+    systems |= dict(chosen.system)
+    if bool(systems) == bool(chosen.scores):
+        print(
+            "fluxlight evaluate: give folders of audio (--system NAME=FOLDER) or --scores NAME=FILE, not both",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return _from_scores(chosen) if chosen.scores else _from_audio(chosen, systems)
+    except (ValueError, OSError) as error:
+        print(f"fluxlight evaluate: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,167 @@
+"""``fluxlight generate``: prompts to audio files with a model folder or a bundle; a second call resumes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import warnings
+from typing import Any
+
+from fluxlight.cli.arguments import Arguments
+
+
+def _score(text: str) -> float | None:
+    """A finite number, or ``none`` for the null score."""
+    return None if text.lower() in ("none", "null") else _finite(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not finite")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    p = Arguments(
+        prog="fluxlight generate",
+        description="Generate music: one audio file a prompt, and manifest.jsonl with how each was made.",
+        epilog='Example: fluxlight generate "a calm piano piece" --model models/row4 --out clips',
+        argument_default=argparse.SUPPRESS,
+    )
+    add = p.add_argument
+    add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
+    add("--model", required=True, help="model folder, bundle, run folder, or hf://user/name of the hub")
+    add("--prompts", dest="file", default=None, metavar="FILE",
+        help="prompts: a text (one a line), JSON, CSV or TSV with id and prompt, or - for standard input")  # fmt: skip
+    add("--out", default="generated", help="folder of the audio files (generated)")
+    add("--format", choices=("wav", "flac"), default="wav", help="of the files, 16 bit (wav)")
+    add("--seed", type=int, default=42, help="noise seed of the first prompt; prompt i has this plus i (42)")
+    add("--batch", type=_positive, default=8, help="clips at a time (8): speed and memory, not the result")
+    add("--score", type=_score, help="score to ask for, or none (default: the model folder's)")
+    add("--cfg", type=_finite, dest="cfg_weight", help="guidance weight (default: the model folder's)")
+    add("--steps", type=_positive, help="solver steps (default: the model folder's)")
+    add("--method", choices=("euler", "heun"), help="solver (default: the model folder's)")
+    add("--best-of", type=_positive, default=1, metavar="N", help="draw N clips a prompt, keep the best by reward (1)")
+    add("--reward", default=None, help="class of the reward: RewardA, or a class path (default: the model folder's)")
+    add("--prefix", help="put before every prompt (default: the model folder's)")
+    add("--suffix", help="put behind every prompt (default: the model folder's)")
+    add("--negative", metavar="TEXT", help='text to lead away from, "" for the empty one (default: the stored one)')
+    add("--score-weight", type=_finite, help="a guidance weight of its own for the score (default: one for both)")
+    add("--schedule", choices=("constant", "anneal", "interval"), help="of the guidance over time (the model folder's)")
+    add("--interval", type=_finite, nargs=2, metavar=("LOW", "HIGH"), help="times of --schedule interval; 1 is noise")
+    add("--second", dest="bundle", metavar="BUNDLE", help="another checkpoint over the same latents that takes part")
+    add("--combine", choices=("crossover", "reverse", "average"), help="the second from --at on, until it, or averaged")
+    add("--at", type=_finite, metavar="TIME", help="of the change between both checkpoints (0.5)")
+    add("--share", type=_finite, dest="weight", help="of the model itself in an average (0.5)")
+    add("--raw", action="store_true", default=False, help="no post-processing: neither Demucs nor loudness")
+    add("--weights", choices=("raw", "ema"), default="raw", help="raw or averaged weights of a bundle (raw)")
+    add("--device", default="auto", help="cpu, cuda, mps, or auto (auto: cuda if there is one)")
+    add("--trust", action="append", default=[], metavar="PACKAGE",
+        help="package beside fluxlight whose classes the model folder may name; runs its code")  # fmt: skip
+    return p
+
+
+def main(args: list[str]) -> int:
+    """Run the verb; 1 when some clip could not be made."""
+    given = vars(parser().parse_args(args))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _run(given)
+
+
+def _run(given: dict[str, Any]) -> int:
+    import torch
+
+    from fluxlight.device import chosen
+    from fluxlight.generate.generator import Generator
+    from fluxlight.generate.pipeline import Notice
+    from fluxlight.generate.prompts import from_file, from_texts
+    from fluxlight.generate.render import file_names, render
+    from fluxlight.prompts import PromptsCut
+
+    for kind in (Notice, PromptsCut):
+        warnings.simplefilter("always", kind)
+    warnings.showwarning = lambda message, *_, **__: say(str(message))
+    if bool(given["prompts"]) == (given["file"] is not None):
+        raise ValueError('give prompts, either as arguments ("a calm piano piece") or with --prompts FILE')
+    prompts = from_file(given["file"]) if given["file"] is not None else from_texts(given["prompts"])
+    file_names(prompts, given["format"])  # before anything is loaded
+    if threads := os.environ.get("FLUXLIGHT_THREADS"):
+        torch.set_num_threads(int(threads))
+    device = chosen(given["device"])
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device} cannot be used ({str(error).splitlines()[0]}): try cpu") from None
+    where = {"weights": given["weights"], "device": device, "trust": given["trust"]}
+    model = given["model"]
+    hub = model.startswith("hf://")
+    generator = Generator.from_pretrained(model, **where) if hub else Generator.from_folder(model, **where)
+    generator.set_sampler(**find_sampler(given))
+    generator.prefix = given.get("prefix", generator.prefix)
+    generator.suffix = given.get("suffix", generator.suffix)
+    if "negative" in given:
+        generator.set_negative(given["negative"])
+    if given["raw"]:
+        generator.postprocess = []
+    reward = find_reward(given["reward"]) if given["reward"] else None
+    rows = render(
+        generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
+        progress=True,
+    )  # fmt: skip
+    failed = [row for row in rows if row["error"]]
+    for row in failed:
+        say(f"{row['id']}: {row['error']}")
+    fine = len(rows) - len(failed)
+    what = f"{given['out']}/{rows[0]['file']}" if len(rows) == 1 and fine else given["out"]
+    print(f"{fine} clip{'s' * (fine != 1)} -> {what}")
+    return 1 if failed else 0
+
+
+def find_sampler(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the sampler among the arguments, with the second checkpoint if one is named."""
+    from fluxlight.bundle import read_recipe
+    from fluxlight.generate.pipeline import check_origin
+    from fluxlight.guidance.second import Second
+
+    names = ("score", "cfg_weight", "steps", "method", "score_weight", "schedule")
+    changes = {name: given[name] for name in names if name in given}
+    if "interval" in given:
+        changes["interval"] = tuple(given["interval"])
+    second = {name: given[name] for name in ("bundle", "combine", "at", "weight") if name in given}
+    if second and "bundle" not in second:
+        raise ValueError("--combine, --at and --share are about a second checkpoint: name it with --second")
+    if second:
+        # before its classes are imported
+        check_origin(read_recipe(second["bundle"]), given["trust"])
+        changes["second"] = Second(**second)
+    return changes
+
+
+def find_reward(name: str) -> Any:
+    """A reward by class path, or by the name of one in `fluxlight.rewards`."""
+    from fluxlight.generate.parts import find_class
+    from fluxlight.rewards import Reward
+
+    made = find_class(name if "." in name else f"fluxlight.rewards.{name}")
+    if not issubclass(made, Reward):
+        raise ValueError(f"{name} is no Reward: name one, for instance RewardA")
+    return made()
+
+
+def say(line: str) -> None:
+    """One line on standard error, above a progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(f"fluxlight generate: {line}", file=sys.stderr)

@@ -1,0 +1,108 @@
+"""The ``fluxlight`` command: a table of verbs. Nothing heavy is imported before a verb has been chosen."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+TRAINER = "fluxlight.cli.training"
+VERBS: dict[str, tuple[str, str]] = {
+    "fit": (TRAINER, "train a stage, or a judge, from its YAML"),
+    "validate": (TRAINER, "render the prompt slice of a model and measure it"),
+    "test": (TRAINER, "run the test loop of a judge"),
+    "predict": (TRAINER, "draw candidates for training captions"),
+    "corpus": ("fluxlight.cli.corpus", "render the embedded corpus into the cache folder"),
+    "encode": ("fluxlight.cli.encode", "turn audio and captions into a latent store, or prompts into a slice"),
+    "score": ("fluxlight.cli.score", "score candidates: reward and CLAP"),
+    "votes": ("fluxlight.cli.votes", "turn listeners' votes on pairs of clips into inputs of a reward head"),
+    "select": ("fluxlight.cli.select", "choose experts or preference pairs among scored candidates"),
+    "evaluate": ("fluxlight.cli.evaluate", "measure systems on the slice and write the table"),
+    "export": ("fluxlight.cli.export", "turn a bundle into a model folder with a card, ready for the hub"),
+    "generate": ("fluxlight.cli.generate", "make audio from prompts with a model folder or a bundle"),
+    "postprocess": ("fluxlight.cli.postprocess", "clean and level a folder of clips: Demucs and loudness"),
+    "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
+    "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
+    "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
+    "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
+    "weights": ("fluxlight.cli.weights", "list the published files a config needs, or fetch one"),
+    "params": ("fluxlight.cli.params", "count a stage's parameters against the 500 M of the track"),
+}
+
+
+def usage() -> str:
+    """The table of verbs."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {line}" for verb, (_, line) in VERBS.items())
+    return (
+        "fluxlight: post-training of small text-to-music flow models\n\n"
+        "usage: fluxlight VERB [options]        fluxlight VERB --help lists the options of a verb\n\n"
+        f"{verbs}\n\n"
+        "first result:  python -m experiments.chain\n"
+        "one stage:     fluxlight fit --config configs/stages/score_cond_sft.yaml\n"
+        "settings:      FLUXLIGHT_CACHE=folder of the corpus  FLUXLIGHT_WEIGHTS=folder of published files\n"
+        "               FLUXLIGHT_THREADS=n  FLUXLIGHT_DEBUG=1 (tracebacks)"
+    )
+
+
+def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
+    """Run one verb.
+
+    Args:
+        args: the command line without the program's name; ``sys.argv`` when None.
+        standalone: True prints an error as one line and returns its exit code (2; 130 after Ctrl-C); False raises it,
+            for callers within the process. Set FLUXLIGHT_DEBUG=1 for tracebacks.
+
+    Returns:
+        The exit code, 0 when all went well.
+    """
+    # before torch is loaded: idle threads soon sleep instead of spinning, which costs tenfold when the cores are busy
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if not standalone:
+        return _run(args)
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print(
+            "\nfluxlight: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr
+        )
+        return 130
+    except Exception as error:
+        if os.environ.get("FLUXLIGHT_DEBUG"):
+            raise
+        print(f"fluxlight {args[0]}: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _run(args: list[str]) -> int:
+    verb, rest = args[0], args[1:]
+    if verb not in VERBS:
+        raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
+    module = importlib.import_module(VERBS[verb][0])
+    if VERBS[verb][0] == TRAINER:
+        # short names of callbacks on a command line: the one place where the library looks at them
+        callbacks = importlib.import_module("callbacks")
+        return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
+    try:
+        return int(module.main(rest) or 0)
+    except SystemExit as end:
+        # argparse has printed its own line
+        return end.code if isinstance(end.code, int) else 2
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line: our own say what to do, others are named."""
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (f": {error.filename}" if error.filename else "")
+    plain = isinstance(error, ValueError | OSError | ImportError)
+    return text if plain else f"{type(error).__name__}: {text} (FLUXLIGHT_DEBUG=1 shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

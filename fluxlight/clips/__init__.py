@@ -1,0 +1,1 @@
+"""Clips on disk: the candidates folder, folders of audio, reading and faults."""

@@ -1,0 +1,175 @@
+"""Compare: from per-clip values of several systems to rows, paired comparisons, floor, agreement. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fluxlight.evaluation.measure import PerClip
+from fluxlight.evaluation.sets import SetMeasure, set_measures
+from fluxlight.metrics.clap_score import retrieval, shuffled_scores
+from fluxlight.metrics.diversity import diversity, diversity_per_prompt
+from fluxlight.metrics.reference import Reference
+from fluxlight.metrics.resampling import distance_change, jackknife
+from fluxlight.metrics.statistics import holm, paired, spearman, t_interval
+
+Against = str | Mapping[str, str] | Sequence[tuple[str, str]] | None
+"""What rows are compared with: the row before (None), one row (its name), row -> row, or pairs (row, other)."""
+
+
+def check_rows(rows: Sequence[PerClip]) -> None:
+    """Refuse rows that do not share prompts and metrics: a paired table needs both."""
+    if not rows:
+        raise ValueError("evaluate: no system was given")
+    names = [row.system for row in rows]
+    if len(set(names)) < len(names):
+        raise ValueError(f"evaluate: a system name is given twice in {', '.join(names)}")
+    first = rows[0]
+    if len(first.prompts) < 2:
+        raise ValueError(f"evaluate: {len(first.prompts)} prompts, an interval needs at least 2")
+    for row in rows[1:]:
+        if row.prompts != first.prompts:
+            raise ValueError(
+                f"evaluate: {row.system} and {first.system} have different prompts: rows of a table are paired"
+            )
+        if set(row.scores) != set(first.scores):
+            odd = ", ".join(sorted(set(row.scores) ^ set(first.scores)))
+            raise ValueError(f"evaluate: {row.system} and {first.system} differ in their measures: {odd}")
+
+
+def pairs_of(names: Sequence[str], against: Against) -> list[tuple[str, str]]:
+    """Which row is compared with which, in table order; a pair that is named twice, or turned round, counts once."""
+    if against is None:
+        return list(zip(names[1:], names, strict=False))
+    if isinstance(against, str):
+        pairs = [(name, against) for name in names if name != against]
+        named = {against}
+    else:
+        given = list(dict.fromkeys(against.items() if isinstance(against, Mapping) else against))
+        # a comparison and its mirror image are one test
+        pairs = [pair for k, pair in enumerate(given) if pair[::-1] not in given[:k]]
+        named = {name for pair in pairs for name in pair}
+    if unknown := sorted(named - set(names)):
+        raise ValueError(f"baseline: {', '.join(unknown)} is no system of this table ({', '.join(names)})")
+    if same := [name for name, other in pairs if name == other]:
+        raise ValueError(f"baseline: {', '.join(same)} cannot be compared with itself")
+    return sorted(pairs, key=lambda pair: names.index(pair[0]))
+
+
+def own_vs_shuffled(row: PerClip, clap: str) -> dict[str, Any]:
+    """Paired test of each clip's own prompt against the mean of all the other prompts, and retrieval of the own one."""
+    audio, text = row.embeddings[clap], row.text[clap]
+    test = paired(row.scores[clap], shuffled_scores(audio, text)).as_dict()
+    return {"clap": clap, **test, "recall_at_10": retrieval(audio, text, min(10, len(row.prompts)))}
+
+
+def _floor(measures: Mapping[str, SetMeasure], n: int, repeats: int, seed: int) -> dict[str, Any]:
+    first = next(iter(measures.values())).reference
+    assert first is not None
+    if first.embeddings is None or first.clips - n < 2:
+        why = "no embeddings were kept" if first.embeddings is None else f"{first.clips} clips cannot hold out {n}"
+        return {"unavailable": why}
+    return {
+        name: asdict(measure.reference.floor(n, measure.floor, repeats, seed))
+        for name, measure in measures.items()
+        if measure.reference is not None
+    }
+
+
+def comparisons(
+    rows: Sequence[PerClip], pairs: Sequence[tuple[str, str]], measures: Mapping[str, SetMeasure] | None = None,
+    resamples: int = 1000, seed: int = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Every measure of every pair of rows with its ``p``, and ``p_holm`` over all of them as one family."""
+    by_name = {row.system: row for row in rows}
+    found: list[dict[str, Any]] = []
+    for name, other in pairs:
+        head = {"system": name, "against": other}
+        for metric in rows[0].scores:
+            test = paired(by_name[name].scores[metric], by_name[other].scores[metric]).as_dict()
+            found.append({**head, "metric": metric, "test": "paired t", "p": test["p_t"], **test})
+        for metric, measure in (measures or {}).items():
+            pair = (measure.clips(by_name[name]), measure.clips(by_name[other]))
+            change = asdict(distance_change(measure.make, *pair, resamples=resamples, seed=seed))
+            found.append({**head, "metric": metric, "test": "swap permutation", **change})
+    adjusted = holm({str(k): row["p"] for k, row in enumerate(found)})
+    for k, row_of_test in enumerate(found):
+        row_of_test["p_holm"] = adjusted[str(k)]
+    return found
+
+
+def _agreement(rows: Sequence[PerClip], claps: Sequence[str]) -> list[dict[str, Any]]:
+    """Spearman of every two CLAPs over all clips of the table, and within each system."""
+    found = []
+    for i, one in enumerate(claps):
+        for other in claps[i + 1 :]:
+            pooled = spearman(*(np.concatenate([row.scores[name] for row in rows]) for name in (one, other)))
+            within = {row.system: spearman(row.scores[one], row.scores[other]) for row in rows}
+            n = sum(len(row.prompts) for row in rows)
+            found.append({"judges": [one, other], "spearman": pooled, "within": within, "n": n})
+    return found
+
+
+def compare(
+    rows: Sequence[PerClip], reference: Reference | None = None, set_judge: str | None = None,
+    against: Against = None, resamples: int = 1000, repeats: int = 20, seed: int = 0, extra: Sequence[str] = (),
+    windows: Reference | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The table of one loudness protocol.
+
+    Args:
+        rows: systems in table order, on the same prompts.
+        reference: for FAD and KAD; None leaves them out.
+        set_judge: name of the CLAP whose embeddings FAD and KAD take; the first by default.
+        against: what each row is compared with (``Against``).
+        resamples: of the joint bootstrap and the permutation of FAD and KAD.
+        repeats: of the real-vs-real floor.
+        seed: of all resampling.
+        extra: more set measures, of ``fluxlight.evaluation.sets.EXTRAS``.
+        windows: reference of fadtk's windows, for the extra ``fad_windows``.
+
+    Returns:
+        ``systems`` name -> values; ``comparisons``, one per pair and measure with ``p`` and ``p_holm`` (one family over
+        the table: paired t for scores, swap permutation for FAD and KAD); ``floor``; ``agreement`` of the CLAPs.
+    """
+    check_rows(rows)
+    names = [row.system for row in rows]
+    metrics = list(rows[0].scores)
+    claps = [name for name in rows[0].embeddings if name in metrics]
+    set_judge = set_judge or (claps[0] if claps else None)
+    n = len(rows[0].prompts)
+    measures = set_measures(n, set_judge, reference, windows, extra) if set_judge else {}
+
+    systems: dict[str, Any] = {}
+    for row in rows:
+        entry: dict[str, Any] = {"n": len(row.prompts), "info": row.info}
+        entry["scores"] = {name: asdict(t_interval(row.scores[name])) for name in metrics}
+        if set_judge:
+            entry["distances"] = {k: asdict(jackknife(m.make(m.clips(row)))) for k, m in measures.items()}
+            entry["diversity"] = diversity(row.embeddings[set_judge])
+            entry["own_vs_shuffled"] = own_vs_shuffled(row, set_judge)
+            if seeds := row.other_seeds.get(set_judge):
+                ids = [p.id for p in row.prompts] * (1 + len(seeds))
+                entry["seeds"] = 1 + len(seeds)
+                entry["diversity_per_prompt"] = diversity_per_prompt(
+                    np.concatenate([row.embeddings[set_judge], *seeds]), ids
+                )
+        if row.loudness is not None:
+            heard = row.loudness[np.isfinite(row.loudness)]
+            entry["delivered_lufs"] = float(heard.mean()) if heard.size else None
+        systems[row.system] = entry
+
+    table: dict[str, Any] = {"order": names, "metrics": metrics, "systems": systems}
+    table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed)
+    if reference is not None and measures:
+        table["reference"] = {**reference.frame(), "identity": reference.identity, "faults": reference.faults}
+        if "fad_windows" in measures and windows is not None:
+            table["reference_windows"] = {**windows.frame(), "identity": windows.identity, "clips": windows.clips}
+        table["floor"] = _floor(measures, n, repeats, seed)
+        table["set_judge"] = set_judge
+    if len(claps) > 1:
+        table["agreement"] = _agreement(rows, claps)
+    return table

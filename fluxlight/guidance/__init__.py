@@ -1,0 +1,1 @@
+"""Guidance: the velocities of several branches become one."""

@@ -1,0 +1,127 @@
+"""Prompts: ids and texts of a slice, and what becomes of a text before an encoder reads it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fluxlight.files import read_json, read_jsonl, some_names
+
+
+class PromptsCut(UserWarning):
+    """Prompts were longer than the text encoder reads, and were cut."""
+
+
+def is_empty(prompt: str) -> bool:
+    """True for a prompt without a word: it is rendered with the stored features of the empty text."""
+    return not prompt.strip()
+
+
+def worded(prompts: Sequence[str], prefix: str = "", suffix: str = "") -> list[str]:
+    """What the encoders read: prefix + prompt + suffix; an empty prompt stays empty.
+
+    The published prefix is "high quality instrumental music, " (FACTS section 4). That an empty prompt gets none is
+    our choice: it asks for the empty text, not for the prefix.
+    """
+    return ["" if is_empty(prompt) else f"{prefix}{prompt}{suffix}" for prompt in prompts]
+
+
+_collecting: ContextVar[set[str] | None] = ContextVar("collecting", default=None)
+
+
+def note_cut(texts: Sequence[str], lengths: Sequence[int], limit: int) -> None:
+    """What an encoder says of the texts it cuts: one `PromptsCut` warning with their number, if there are any.
+
+    Args:
+        texts: the texts of one call.
+        lengths: tokens of each, special ones included, before the cut.
+        limit: tokens the encoder keeps.
+    """
+    cut = {text for text, length in zip(texts, lengths, strict=True) if length > limit}
+    collected = _collecting.get()
+    if collected is not None:
+        collected |= cut
+    elif cut:
+        _warn(len(cut), len(set(texts)), limit, 3)
+
+
+@contextmanager
+def one_warning(prompts: int, limit: int) -> Iterator[None]:
+    """Within this block nothing is said of cut prompts; at its end one `PromptsCut` warning counts them all.
+
+    A text that several calls or several encoders cut counts once. A block within a block leaves it to the outer one.
+
+    Args:
+        prompts: how many the block encodes in all.
+        limit: tokens the encoder keeps, for the message.
+    """
+    if _collecting.get() is not None:
+        yield
+        return
+    collected: set[str] = set()
+    token = _collecting.set(collected)
+    try:
+        yield
+    finally:
+        _collecting.reset(token)
+    if collected:
+        _warn(len(collected), prompts, limit, 4)
+
+
+def _warn(cut: int, of: int, limit: int, stacklevel: int) -> None:
+    warnings.warn(
+        f"{cut} of {of} prompts are longer than {limit} tokens and were cut there: shorten them, or their prefix",
+        PromptsCut,
+        stacklevel=stacklevel,
+    )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of the slice."""
+
+    id: str
+    prompt: str
+
+
+def as_prompts(rows: Sequence[Prompt | Mapping[str, Any]]) -> list[Prompt]:
+    """Prompts from ``{id, prompt}`` rows; ids become text and must be unique."""
+    prompts = [row if isinstance(row, Prompt) else Prompt(str(row["id"]), str(row["prompt"])) for row in rows]
+    seen: set[str] = set()
+    if twice := sorted({p.id for p in prompts if p.id in seen or seen.add(p.id)}):  # type: ignore[func-returns-value]
+        raise ValueError(f"prompts: ids given twice: {some_names(twice)}")
+    if not prompts:
+        raise ValueError("prompts: the list is empty")
+    return prompts
+
+
+def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
+    """Prompts of a JSON list of {id, prompt}, a CSV with columns id and prompt, or a prompt store, in their order."""
+    path = Path(path)
+    if (path / "rows.jsonl").is_file():
+        return as_prompts([{"id": row["id"], "prompt": row["caption"]} for row in read_jsonl(path / "rows.jsonl")])
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"prompts file {path} does not exist: give a JSON list of {{id, prompt}} or a CSV id,prompt"
+        )
+    if path.suffix.lower() == ".csv":
+        # utf-8-sig: spreadsheets put a byte order mark before the first column's name
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows: Any = list(csv.DictReader(file))
+    else:
+        rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"id", "prompt"} <= set(row) for row in rows):
+        raise ValueError(
+            f"prompts file {path}: every row needs id and prompt (JSON list of {{id, prompt}} or CSV id,prompt)"
+        )
+    try:
+        return as_prompts(rows)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

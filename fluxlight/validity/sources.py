@@ -1,0 +1,88 @@
+"""Sources: clean captioned clips and a reference, from the embedded corpus or from folders of audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fluxlight.clips.folders import audio_files, find_clips
+from fluxlight.clips.read import read_clip
+from fluxlight.evaluation.judging import Judges
+from fluxlight.evaluation.measure import PerClip, reference_from_files
+from fluxlight.metrics.reference import Reference
+from fluxlight.prompts import Prompt, read_prompts
+from fluxlight.validity.climb import CLEAN, LadderClip, Rung, join, judge_rungs
+
+RATE, PART = 44_100, 50  # Hz of the corpus; clips held in memory at a time
+
+
+def corpus_clips(split: str, first: int, last: int, jobs: int = 1) -> list[LadderClip]:
+    """Clips ``first`` to ``last`` (exclusive) of a split of the embedded corpus; what is missing is rendered."""
+    from fluxlight.embedded.corpus import CorpusSpec, build
+
+    corpus = build(CorpusSpec(sizes={split: last}), jobs=jobs)
+    audio, rows = corpus.audio(split), corpus.rows(split)
+    return [LadderClip(Prompt(rows[k].id, rows[k].caption), audio[k], RATE) for k in range(first, last)]
+
+
+def folder_clips(folder: str, prompts: str, clips: int | None = None) -> list[LadderClip]:
+    """The first ``clips`` clips of a folder ``<id>.wav|flac|mp3`` with a prompts file, None for all."""
+    wanted = read_prompts(prompts)
+    paths = find_clips(folder, [p.id for p in wanted])
+    return [LadderClip(p, *read_clip(path)) for p, path in list(zip(wanted, paths, strict=True))[:clips]]
+
+
+def judge_parts(
+    load: Callable[[int, int], list[LadderClip]], first: int, last: int, judges: Judges, rungs: Sequence[Rung],
+    protocol: str, jobs: int = 1, progress: bool = False,
+) -> list[PerClip]:  # fmt: skip
+    """``judge_rungs`` of clips ``first`` to ``last`` (exclusive) of any number, a few in memory at a time."""
+    parts = [
+        judge_rungs(load(start, min(start + PART, last)), judges, rungs, protocol, jobs, progress)
+        for start in range(first, last, PART)
+    ]
+    return [join([part[k] for part in parts]) for k in range(len(rungs))]
+
+
+def corpus_reference(
+    clips: int, judges: Judges, protocol: str, first: int = 0, jobs: int = 1, progress: bool = False
+) -> Reference:
+    """Frozen reference of clips ``first`` to ``first + clips`` of the corpus' reference split, under the first CLAP."""
+    name, clap = next(iter(judges.claps.items()))
+
+    def load(start: int, stop: int) -> list[LadderClip]:
+        return corpus_clips("reference", start, stop, jobs)
+
+    rows = judge_parts(load, first, first + clips, Judges({name: clap}), [CLEAN], protocol, jobs, progress)
+    return Reference.from_embeddings(
+        rows[0].embeddings[name], clap.identity, RATE, "corpus reference", loudness=protocol
+    )
+
+
+def references(
+    given: Sequence[str], clips: int, judges: Judges, protocols: Sequence[str], jobs: int = 1, progress: bool = False,
+    first: int = 0,
+) -> dict[str, Reference]:  # fmt: skip
+    """Protocol -> reference: statistics files, a folder of audio, or with neither clips of the corpus.
+
+    Args:
+        given: statistics files (one per protocol) or one folder; empty takes the corpus.
+        clips: how many clips of the corpus.
+        judges: the first CLAP embeds.
+        protocols: loudness protocols that are needed.
+        first: first clip of the corpus' reference split that is taken.
+    """
+    clap = next(iter(judges.claps.values()))
+    found: dict[str, Reference] = {}
+    for path in given:
+        if path.endswith(".safetensors"):
+            loaded = Reference.load(path)
+            loaded.check(clap.identity)
+            found[loaded.loudness] = loaded
+        else:
+            files = audio_files(path)
+            found |= {p: reference_from_files(files, clap, p, "reference", jobs, progress) for p in protocols}
+    if not given:
+        found = {p: corpus_reference(clips, judges, p, first, jobs, progress) for p in protocols}
+    if absent := [p for p in protocols if p not in found]:
+        raise ValueError(f"--reference: none is at {', '.join(absent)} loudness: give a folder, or choose --loudness")
+    return found
