@@ -9,9 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fluxlight.cli import select
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_jsonl, write_jsonl
-from fluxlight.mining import select
 
 
 def first_clips(rows: Sequence[dict[str, object]], kept: int) -> list[dict[str, object]]:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from fluxlight.cli.select import main as select_main
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import read_jsonl
 from fluxlight.mining import load_audio, load_latents, open_folder, read_candidates, write_batch, write_failures
 from fluxlight.mining.score import score_folder
-from fluxlight.mining.select import main as select_main
 from fluxlight.mining.select import read_ids, select_experts, select_pairs
 from fluxlight.rewards.base import Reward
 
