@@ -11,7 +11,7 @@ from fluxlight.cli.verbs import VERBS, main
 MODULES = (
     "experiments.chain", "experiments.choose", "experiments.claims", "experiments.deliver", "experiments.reference",
     "experiments.report", "experiments.run", "experiments.score_sweep", "experiments.smoke", "experiments.sweep",
-    "experiments.sweep_table", "experiments.white_noise", "fluxlight.bench.__main__", "fluxlight.encoders.retrieval",
+    "experiments.sweep_table", "experiments.white_noise", "fluxlight.bench.__main__",
 )  # fmt: skip
 
 

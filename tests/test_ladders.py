@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_world import SmallReward
 
+from fluxlight.cli import ladders as ladders_cli
 from fluxlight.evaluation.judges import load_judges
 from fluxlight.evaluation.judging import Judges
 from fluxlight.evaluation.measure import PerClip
@@ -16,7 +17,6 @@ from fluxlight.evaluation.sets import set_measures
 from fluxlight.metrics import Reference
 from fluxlight.prompts import Prompt
 from fluxlight.validity import LADDERS, alarms_cli
-from fluxlight.validity import cli as ladders_cli
 from fluxlight.validity.alarms import false_alarms, halves_pair, noise_pair, power, rate, trial
 from fluxlight.validity.alarms_page import write_page as write_rates
 from fluxlight.validity.alarms_run import Bench, fingerprint, run_trials

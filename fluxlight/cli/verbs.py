@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
     "weights": ("fluxlight.cli.weights", "list the published files a config needs, or fetch one"),
+    "retrieval": ("fluxlight.cli.retrieval", "measure how well the embedded CLAPs find the right clip"),
     "params": ("fluxlight.cli.params", "count a stage's parameters against the 500 M of the track"),
 }
 
