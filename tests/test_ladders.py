@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_world import SmallReward
 
+from fluxlight.cli import error_rates as alarms_cli
 from fluxlight.cli import ladders as ladders_cli
 from fluxlight.evaluation.judges import load_judges
 from fluxlight.evaluation.judging import Judges
@@ -16,7 +17,7 @@ from fluxlight.evaluation.measure import PerClip
 from fluxlight.evaluation.sets import set_measures
 from fluxlight.metrics import Reference
 from fluxlight.prompts import Prompt
-from fluxlight.validity import LADDERS, alarms_cli
+from fluxlight.validity import LADDERS
 from fluxlight.validity.alarms import false_alarms, halves_pair, noise_pair, power, rate, trial
 from fluxlight.validity.alarms_page import write_page as write_rates
 from fluxlight.validity.alarms_run import Bench, fingerprint, run_trials
