@@ -67,9 +67,54 @@ def test_readme_and_ci_give_the_same_commands():
 def test_the_readme_map_names_folders_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.split("## Map of the folders", 1)[1].split("```")[1]
-    paths = [line.split()[0] for line in block.splitlines() if line.strip()]
+    paths = {line.split()[0].rstrip("/") for line in block.splitlines() if line.strip()}
     missing = [p for p in paths if not (ROOT / p).exists()]
     assert paths and not missing, f"the README's map names what is not there: {missing}"
+    rooms = {f"fluxlight/{p.parent.name}" for p in (ROOT / "fluxlight").glob("*/__init__.py")}
+    assert not rooms - paths, f"the README's map lacks {sorted(rooms - paths)}"
+    assert not loose_modules() - paths, f"the README's map lacks {sorted(loose_modules() - paths)}"
+
+
+def loose_modules() -> set[str]:
+    return {f"fluxlight/{p.name}" for p in (ROOT / "fluxlight").glob("*.py") if not p.name.startswith("__")}
+
+
+def test_few_modules_lie_loose_and_the_readme_is_short():
+    assert len(loose_modules()) <= 12
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
+
+
+def imports_of_rooms() -> dict[str, set[str]]:
+    """Room -> rooms it imports from anywhere in its files, functions included; a loose module is a room of its own."""
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+               for top in ("fluxlight", "callbacks", "experiments") for p in (ROOT / top).rglob("*.py")}  # fmt: skip
+
+    def room(name: str) -> str:
+        while name not in modules:
+            name = name.rpartition(".")[0]
+        return ".".join(name.split(".")[: 1 if name.startswith("callbacks") else 2])
+
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = graph.setdefault(room(name), set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {room(n) for n in names if n.split(".")[0] in ("fluxlight", "callbacks", "experiments")}
+        found.discard(room(name))
+    return graph
+
+
+def test_no_import_goes_in_a_circle():
+    """Rooms can be put on floors, each importing from lower ones alone: that is also why no import runs upward."""
+    graph = imports_of_rooms()
+    while free := {room for room, needs in graph.items() if not needs & graph.keys()}:
+        graph = {room: needs for room, needs in graph.items() if room not in free}
+    # what only stands above a circle is not part of it
+    while above := graph.keys() - set().union(*graph.values()):
+        graph = {room: needs for room, needs in graph.items() if room not in above}
+    assert not graph, f"imports in a circle among {sorted(graph)}"
 
 
 def test_shipped_weights_are_small_safetensors():
@@ -86,8 +131,8 @@ def test_the_readme_head_is_a_head(tmp_path: Path):
     from fluxlight.model import FluxModel
     from fluxlight.types import Condition
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = readme.split("## Write your own head", 1)[1].split("```python", 1)[1].split("```", 1)[0]
+    readme = (ROOT / "fluxlight/heads/README.md").read_text(encoding="utf-8")
+    code = readme.split("```python", 1)[1].split("```", 1)[0]
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - our own README
     generator = torch.Generator().manual_seed(0)
