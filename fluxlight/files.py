@@ -9,7 +9,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 
 def cache_folder() -> Path:
@@ -29,34 +31,27 @@ def cache_folder() -> Path:
     return base
 
 
-def claim(folder: str | os.PathLike[str]) -> IO[str]:
-    """Take a run folder for this process; closing what is returned gives it back, and so does the end of the process.
+def claim(folder: str | os.PathLike[str]) -> FileLock:
+    """Take a run folder for this process; ``release`` gives it back, and so does the end of the process.
 
-    Where the system or the file system knows no locks, nothing is checked.
+    Where the file system knows no locks, nothing is checked.
 
     Raises:
         ValueError: another run is writing there.
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+", encoding="utf-8")
+    # a lock object per call: two runs within one process exclude each other, too
+    lock = FileLock(path, blocking=False, is_singleton=False)
     try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        who = file.read().strip() or "another one"
-        file.close()
+        lock.acquire()
+    except Timeout:
         raise ValueError(
-            f"{folder} is in use by process {who}: wait for it, or choose another trainer.default_root_dir"
+            f"{folder} is in use by another run: wait for it, or choose another trainer.default_root_dir"
         ) from None
-    except (ImportError, OSError):
+    except NotImplementedError:
         pass
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    return lock
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import subprocess
 import sys
@@ -253,8 +252,8 @@ def test_the_life_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     fit += ["--ckpt_path", "last"]
     with claim(run):  # another run is writing there
         assert main(fit) == 2
-    assert f"is in use by process {os.getpid()}: wait for it" in capsys.readouterr().err
-    assert [path.name for path in run.iterdir()] == [".lock"]
+    assert "is in use by another run: wait for it" in capsys.readouterr().err
+    assert {path.name for path in run.iterdir()} <= {".lock"}
     errors = io.StringIO()
     with redirect_stderr(errors):
         assert main(fit) == 0

@@ -10,11 +10,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jsonargparse
 import lightning as L
 import torch
+from filelock import FileLock
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import fluxlight.backbone
@@ -27,7 +28,7 @@ from fluxlight.weights import use_folder
 
 VERBS = ("fit", "validate", "test", "predict")
 LAST = "last"
-_claimed: list[IO[str]] = []
+_claimed: list[FileLock] = []
 """The run folder that this process writes to, until its run has ended."""
 
 
@@ -120,7 +121,7 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
         raise ValueError(reason(str(error))) from error
     finally:
         while _claimed:
-            _claimed.pop().close()
+            _claimed.pop().release()
     return 0
 
 

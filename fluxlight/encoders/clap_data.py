@@ -194,7 +194,7 @@ def corpus_source(split: str, clips: int, templates: str, wordings: int, seed: i
 
 def prepare(model: TextAudioModel, source: Source, folder: Path | None = None) -> ClapRows:
     """Features of a source: read from the cache, or computed and kept there."""
-    from rich.progress import track
+    from tqdm import tqdm
 
     texts = [text for clip in source.texts for text in clip]
     key = hash_of([source.key, model.name, model.front_end.describe(), texts])
@@ -205,7 +205,8 @@ def prepare(model: TextAudioModel, source: Source, folder: Path | None = None) -
             for start in range(0, len(texts), 256)
             for feature in model.text_features(texts[start : start + 256])
         ]
-        blocks = track(source.audio(), f"{model.name} features", total=-(-len(source.texts) // 16))
+        total = -(-len(source.texts) // 16)
+        blocks = tqdm(source.audio(), desc=f"{model.name} features", total=total, unit="batch", disable=None)
         with torch.no_grad():
             audio = np.concatenate([model.front_end(torch.from_numpy(block)).half().numpy() for block in blocks])
         offsets = np.cumsum([0] + [len(feature) for feature in features])

@@ -239,9 +239,9 @@ def each(
 def _progress(rows: Iterable[Any], total: int, what: str, show: bool) -> Iterable[Any]:
     if not show:
         return rows
-    from rich.progress import track
+    from tqdm import tqdm
 
-    return track(rows, description=what, total=total)
+    return tqdm(rows, desc=what, total=total, unit="clip", disable=None)
 
 
 @contextmanager

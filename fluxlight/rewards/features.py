@@ -97,14 +97,14 @@ def embed_clips(
         blocks: (first, last) -> blocks of audio of these clips.
         text: ``(N, W, 128)`` of all clips.
     """
-    from rich.progress import track
+    from tqdm import tqdm
 
     folders = {
         "clap": cache_folder() / "rewards" / hash_of([key, reward.clap.identity, PART]),
         "second": cache_folder() / "rewards" / hash_of([key, reward.descriptors.settings(), PART]),
     }
     parts = []
-    for first in track(range(0, count, PART), f"{reward.name} {key}"):
+    for first in tqdm(range(0, count, PART), desc=f"{reward.name} {key}", unit="part", disable=None):
         last = min(first + PART, count)
         parts.append(embed_part(reward, folders, first, last, blocks))
     joined = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}

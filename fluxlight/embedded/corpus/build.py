@@ -216,16 +216,14 @@ def _end_with_parent() -> None:
 def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, int]], jobs: int, progress: bool) -> None:
     if not todo:
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from tqdm import tqdm
 
-    bar = Progress(TextColumn("corpus"), BarColumn(), MofNCompleteColumn(), TextColumn("clips, time left"),
-                   TimeRemainingColumn(), disable=not progress)
-    with bar:
-        task = bar.add_task("corpus", total=sum(count - have for _, _, count, have in todo))
+    total = sum(count - have for _, _, count, have in todo)
+    with tqdm(desc="corpus", total=total, unit="clip", disable=None if progress else True) as bar:
         calls = [(spec.seed, spec.fault_share, str(root), split, shard, count) for split, shard, count, _ in todo]
         if jobs <= 1 or len(calls) == 1:
             for call in calls:
-                bar.advance(task, _render_shard(*call))
+                bar.update(_render_shard(*call))
             return
         # spawned workers: no thread or lock of the caller is copied; FFTs and array code run on one thread each
         with ProcessPoolExecutor(min(jobs, len(calls)), mp_context=get_context("spawn"),
@@ -233,7 +231,7 @@ def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, in
             futures = [workers.submit(_render_shard, *call) for call in calls]
             try:
                 for future in as_completed(futures):
-                    bar.advance(task, future.result())
+                    bar.update(future.result())
             except BaseException:
                 workers.shutdown(wait=False, cancel_futures=True)
                 raise
