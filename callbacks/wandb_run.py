@@ -6,8 +6,8 @@ import base64
 import html
 import io
 import os
-import secrets
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from lightning.pytorch.loggers import WandbLogger
 from callbacks.measures import CLAPCallback
 from callbacks.render_slice import RenderSlice
 from fluxlight.clips.candidates import load_audio, read_candidates
-from fluxlight.files import read_json, write_json
+from fluxlight.files import hash_of
 from fluxlight.types import Candidate
 
-RUNS = "wandb-runs.json"
 DATA = "WANDB_DATA_DIR"
 
 
@@ -42,12 +41,23 @@ def describe(config: Mapping[str, Any]) -> dict[str, str]:
     return {"name": f"{stage} {head} seed {seed}", "group": f"{stage} {head}", "tag": folder}
 
 
+def run_id(what: Sequence[str], folder: Path, going_on: bool) -> str:
+    """Eight hexadecimal digits for run number k of ``what``: the last whose files lie in ``folder/wandb``, or the next.
+
+    wandb names the folder of a run ``[offline-]run-<time>-<id>``, so nothing of our own has to remember the ids.
+    """
+    there = {path.name.rsplit("-", 1)[-1] for path in (folder / "wandb").glob("*run-*")}
+    ids = (hash_of([*what, k])[:8] for k in count())
+    mine = list(takewhile(there.__contains__, ids))
+    return mine[-1] if mine and going_on else hash_of([*what, len(mine)])[:8]
+
+
 class StageWandbLogger(WandbLogger):
     """`WandbLogger` that waits for the configuration before it opens a run.
 
-    Ids are kept in ``wandb-runs.json`` of the run folder: a run that goes on (``--ckpt_path last``) continues its wandb
-    run, any other opens a new one, so two runs in one folder never write into each other. ``WANDB_RUN_ID``, which a
-    sweep agent sets, wins.
+    The id is a hash of run folder, name, job and a count: a run that goes on (``--ckpt_path last``) continues the last
+    wandb run that lies in its folder, any other opens the next one, so two runs in one folder never write into each
+    other. ``WANDB_RUN_ID``, which a sweep agent sets, wins.
 
     Args:
         save_dir: run folder, where ``wandb/`` is kept.
@@ -95,17 +105,12 @@ class StageWandbLogger(WandbLogger):
         settings["tags"] = sorted({*(settings.get("tags") or []), said["tag"]})
         settings["job_type"] = "fit" if "ckpt_path" in config and "verbose" not in config else "measure"
         folder = Path(str(config["trainer"]["default_root_dir"]))
-        path = folder / RUNS
-        known = read_json(path) if path.is_file() else []
-        mine = [run for run in known if (run["name"], run["job_type"]) == (settings["name"], settings["job_type"])]
         going_on = bool(config.get("ckpt_path")) and settings["job_type"] == "fit"
         if os.environ.get(DATA, StageWandbLogger._own) == StageWandbLogger._own:
             # what wandb stages for later uploads belongs to the run too, and not into the user's home
             StageWandbLogger._own = os.environ[DATA] = str((folder / "wandb" / "data").resolve())
-        id = settings.get("id") or os.environ.get("WANDB_RUN_ID") or (mine[-1]["id"] if mine and going_on else "")
-        if not id or id not in {run["id"] for run in known}:
-            id = id or secrets.token_hex(4)
-            write_json(path, [*known, {"id": id, "name": settings["name"], "job_type": settings["job_type"]}])
+        what = [str(folder.resolve()), settings["name"], settings["job_type"]]
+        id = settings.get("id") or os.environ.get("WANDB_RUN_ID") or run_id(what, Path(settings["dir"]), going_on)
         settings["id"] = self._id = id
 
     def finalize(self, status: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from small_world import make_world
 from wandb_reader import OfflineRun, offline_runs
 
-from callbacks.wandb_run import describe
+from callbacks.wandb_run import describe, run_id
 from fluxlight.cli import main
 from fluxlight.files import read_json
 
@@ -66,7 +66,8 @@ def test_a_run_that_goes_on_is_the_same_run_and_no_other_is(runs: tuple[Path, li
     first, second, *others = (run.id for run in found)
     assert first == second
     assert len({first, *others}) == 4
-    assert [row["id"] for row in read_json(folder / "wandb-runs.json")] == [first, *others]
+    names = [str(folder.resolve()), "ScoreCondSFT GlobalAdaLN seed 42", "fit"]
+    assert run_id(names, folder, going_on=True) == others[1] and run_id(names, folder, going_on=False) not in others
     # the second half starts where the first ended
     updates = [[row["trainer/global_step"] for row in run.history if "train/loss" in row] for run in found[:2]]
     assert updates[0] == [0, 1, 2, 3] and len(updates[1]) == 4 and min(updates[1]) > 3
