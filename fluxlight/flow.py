@@ -6,8 +6,28 @@ x_t = (1 - t) x1 + t x0, and the velocity to be learned is dx/dt = x0 - x1. Samp
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of B noised clips, beside what it should say.
+
+    Attributes:
+        velocity: predicted velocity ``(B, L, D)``.
+        target: velocity of the path ``(B, L, D)``.
+    """
+
+    velocity: Tensor
+    target: Tensor
+
+    @property
+    def error(self) -> Tensor:
+        """Mean squared error of each clip ``(B,)``, fp32."""
+        return per_sample_loss(self.velocity, self.target)
 
 
 def interpolate(x1: Tensor, x0: Tensor, t: Tensor) -> Tensor:

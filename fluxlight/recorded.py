@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -25,6 +28,16 @@ class Recorded:
         # not through nn.Module.__setattr__, which wants nn.Module.__init__ first
         object.__setattr__(self, "init_args", settings)
         return self
+
+
+def family(package: str, path: Iterable[str], *bases: type) -> dict[str, type]:
+    """The classes of a package's files that are a kind of one of ``bases``, by name: a new file is found by itself."""
+    found: dict[str, type] = {}
+    for file in pkgutil.iter_modules(path):
+        for name, value in vars(importlib.import_module(f"{package}.{file.name}")).items():
+            if isinstance(value, type) and issubclass(value, bases):
+                found[name] = value
+    return found
 
 
 def class_path(part: object) -> str:

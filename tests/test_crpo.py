@@ -1,4 +1,4 @@
-"""CRPO: its loss against golden vectors and closed forms, and a reference that no training moves."""
+"""Preference and policy losses against golden vectors and closed forms, and a reference that no training moves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import pytest
 import torch
 from small_world import fitted, make_candidates, make_data, make_stage, make_store, wake
 
-from fluxlight import bundle, flow
+from fluxlight import bundle
 from fluxlight.data import PairData
+from fluxlight.flow import Prediction
 from fluxlight.heads import GlobalAdaLN, InputAdd  # type: ignore[attr-defined]
-from fluxlight.stages import CRPO, crpo_loss
+from fluxlight.losses.crpo import CRPOLoss
+from fluxlight.losses.dpo import DPOLoss, margin
+from fluxlight.losses.nft import NFTLoss
+from fluxlight.stages import CRPO, OfflinePolicy
 
 
 def test_crpo_loss_is_the_published_one(golden: Path) -> None:
@@ -25,12 +29,15 @@ def test_crpo_loss_is_the_published_one(golden: Path) -> None:
         value = {k: torch.tensor(v, dtype=torch.float64) for k, v in case["inputs"].items()}
         value["model_pred_w"].requires_grad_()
         value["model_pred_l"].requires_grad_()
-        errors = [
-            flow.per_sample_loss(value[f"{who}_pred_{side}"], value[f"target_{side}"])
+        said = [
+            Prediction(value[f"{who}_pred_{side}"], value[f"target_{side}"])
             for who in ("model", "ref")
             for side in "wl"
         ]
-        terms = crpo_loss(*errors, beta=float(case.get("beta_dpo", file["beta_dpo"])))
+        errors = [prediction.error for prediction in said]
+        beta = float(case.get("beta_dpo", file["beta_dpo"]))
+        loss, logs = CRPOLoss(beta=beta)(*said)
+        inside = 0.5 * beta * margin(*said)
         expected = case["outputs"]
         for found, name in zip(
             errors, ("model_losses_w", "model_losses_l", "ref_losses_w", "ref_losses_l"), strict=True
@@ -38,13 +45,13 @@ def test_crpo_loss_is_the_published_one(golden: Path) -> None:
             assert torch.allclose(found.double(), torch.tensor(expected[name], dtype=torch.float64), rtol=1e-5)
         # inside is a difference of nearly equal errors times 1000: fp32 leaves four digits of it
         assert torch.allclose(
-            terms.inside.double(), torch.tensor(expected["inside_term"], dtype=torch.float64), rtol=2e-4, atol=2e-3
+            inside.double(), torch.tensor(expected["inside_term"], dtype=torch.float64), rtol=2e-4, atol=2e-3
         )
-        assert float(terms.loss) == pytest.approx(expected["loss"], rel=2e-4)
-        assert float(terms.preference) == pytest.approx(expected["dpo_term"], rel=2e-4, abs=1e-6)
+        assert float(loss) == pytest.approx(expected["loss"], rel=2e-4)
+        assert float(logs["preference"]) == pytest.approx(expected["dpo_term"], rel=2e-4, abs=1e-6)
         assert float(errors[0].mean()) == pytest.approx(expected["fm_winner_term"], rel=1e-5)
-        assert float(terms.accuracy) == pytest.approx(expected["implicit_acc"])
-        terms.loss.backward()
+        assert float(logs["accuracy"]) == pytest.approx(expected["implicit_acc"])
+        loss.backward()
         for side in "wl":
             grad, want = (
                 value[f"model_pred_{side}"].grad,
@@ -54,10 +61,53 @@ def test_crpo_loss_is_the_published_one(golden: Path) -> None:
 
 
 def test_crpo_starts_at_ln_2_plus_the_winners_error() -> None:
-    errors = torch.rand(2, 5)
-    terms = crpo_loss(errors[0], errors[1], errors[0], errors[1], lambda_fm=0.7)
-    assert float(terms.loss) == pytest.approx(math.log(2) + 0.7 * float(errors[0].mean()), rel=1e-6)
-    assert float(terms.accuracy) == 0.0
+    winner, loser = (Prediction(*torch.rand(2, 5, 3, 2)) for _ in range(2))
+    loss, logs = CRPOLoss(lambda_fm=0.7)(winner, loser, winner, loser)
+    assert float(loss) == pytest.approx(math.log(2) + 0.7 * float(winner.error.mean()), rel=1e-6)
+    assert float(logs["accuracy"]) == 0.0
+    preference, _ = DPOLoss()(winner, loser, winner, loser)
+    assert float(preference) == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_dpo_is_crpo_without_the_winners_error() -> None:
+    said = [Prediction(*torch.rand(2, 5, 3, 2)) for _ in range(4)]
+    assert torch.equal(DPOLoss(30.0)(*said)[0], CRPOLoss(30.0, lambda_fm=0.0)(*said)[0])
+    better = Prediction(said[0].target, said[0].target)
+    assert float(DPOLoss(30.0)(better, *said[1:])[0]) < float(DPOLoss(30.0)(*said)[0])
+
+
+def test_nft_has_the_gradient_of_its_closed_form() -> None:
+    """METHODS 1.1 (G): (2 / N) [A (v_o - u) + limit beta (v - v_o) + k_ref (v - v_r)], advantages clipped."""
+    policy, old, reference, target = torch.randn(4, 3, 5, 2, dtype=torch.float64).float()
+    policy.requires_grad_()
+    advantage, loss = torch.tensor([0.4, -1.0, 9.0]), NFTLoss(beta=0.3, limit=2.0, k_ref=0.05)
+    loss(policy, old, reference, target, advantage, torch.rand(3))[0].backward()
+    a = advantage.clamp(-2, 2)[:, None, None]
+    want = a * (old - target) + 0.6 * (policy - old) + 0.05 * (policy - reference)
+    assert torch.allclose(policy.grad, 2 * want.detach() / policy.numel(), atol=1e-6)
+    # nothing to learn: no advantage, and the policy is where it was
+    still, logs = loss(old, old, old, target, torch.zeros(3), torch.rand(3))
+    assert float(still) == 0.0 and float(logs["moved"]) == 0.0
+
+
+def test_an_offline_policy_learns_winners_and_unlearns_losers(tmp_path: Path) -> None:
+    make_candidates(tmp_path / "c", make_store(tmp_path / "store"))
+    stage = make_stage(OfflinePolicy, loss=NFTLoss(beta=0.1), optimizer=lambda p: torch.optim.AdamW(p, lr=3e-3))
+    wake(stage.model, 0.1)
+    logged: list[dict[str, float]] = []
+    inner = stage.report
+
+    def report(loss: Any, n: int, **more: Any) -> Any:
+        logged.append({k: float(v) for k, v in more.items()})
+        return inner(loss, n, **more)
+
+    stage.report = report
+    data = make_data(tmp_path, PairData, pairs=str(tmp_path / "c/pairs.jsonl"))
+    fitted(tmp_path, "nft", stage, data, max_steps=40)
+    first, last = logged[0], logged[-1]
+    assert first["moved"] == first["drift"] == 0.0 and last["moved"] > 0
+    ahead = [sum(row["error_loser"] - row["error_winner"] for row in part) for part in (logged[:8], logged[-8:])]
+    assert ahead[1] > ahead[0]
 
 
 def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
@@ -90,8 +140,8 @@ def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
     assert first["loss"] == pytest.approx(math.log(2) + first["error_winner"], rel=1e-6)
     assert first["error"] == pytest.approx(first["error_reference"], rel=1e-6) and first["margin"] == 0.0
     assert logged[-1]["margin"] != 0.0
-    reference = stage._reference[0]
-    assert not any(k.startswith("_reference") or "reference" in k for k in stage.state_dict())
+    reference = stage.reference.model
+    assert not any("reference" in k for k in stage.state_dict())
     assert len(list(stage.parameters())) == len(list(stage.model.parameters()))
     for (name, old), new in zip(start.model.state_dict().items(), reference.state_dict().values(), strict=True):
         assert torch.equal(old, new), name
@@ -101,12 +151,17 @@ def test_crpo_trains_the_policy_and_not_the_reference(tmp_path: Path) -> None:
 
 
 def test_crpo_goes_on_with_the_starting_weights_as_reference(tmp_path: Path) -> None:
-    """A resumed run must not take its half-trained policy for the reference."""
+    """A resumed run must not take its half-trained policy for the reference, nor the weights it was made with."""
     make_candidates(tmp_path / "c", make_store(tmp_path / "store"))
     pairs = {"pairs": str(tmp_path / "c/pairs.jsonl")}
     fitted(tmp_path, "run", make_stage(CRPO), make_data(tmp_path, PairData, **pairs), max_steps=4)
+    first = make_stage(CRPO)
+    before = {k: v.clone() for k, v in first.model.named_parameters()}
+    saved = torch.load(tmp_path / "run/last.ckpt", weights_only=True)
+    assert all(torch.equal(before[k], v) for k, v in saved["reference"].items() if k in before)
     stage = make_stage(CRPO)
-    before = {k: v.clone() for k, v in stage.model.named_parameters()}
+    # another machine may draw other weights: nothing but the checkpoint knows the reference
+    wake(stage.model, 0.3)
     fitted(
         tmp_path,
         "run",
@@ -115,5 +170,13 @@ def test_crpo_goes_on_with_the_starting_weights_as_reference(tmp_path: Path) -> 
         max_steps=8,
         ckpt=str(tmp_path / "run/last.ckpt"),
     )
-    assert all(torch.equal(before[k], v) for k, v in stage._reference[0].named_parameters())
+    assert all(torch.equal(before[k], v) for k, v in stage.reference.model.named_parameters())
     assert any(not torch.equal(before[k], v) for k, v in stage.model.named_parameters())
+
+
+def test_a_reference_that_init_from_gives_back_is_not_saved(tmp_path: Path) -> None:
+    make_candidates(tmp_path / "c", make_store(tmp_path / "store"))
+    data = make_data(tmp_path, PairData, pairs=str(tmp_path / "c/pairs.jsonl"))
+    fitted(tmp_path, "first", make_stage(CRPO), data, max_steps=4)
+    fitted(tmp_path, "second", make_stage(CRPO, init_from=str(tmp_path / "first/bundle")), data, max_steps=4)
+    assert "reference" not in torch.load(tmp_path / "second/last.ckpt", weights_only=True)

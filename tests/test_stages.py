@@ -67,7 +67,7 @@ def test_the_loss_is_flow_matching_with_both_drops(tmp_path: Path) -> None:
     stage._current_fabric = None
     draws = _draws(stage, batch)
     draws.text_coin, draws.score_coin = torch.tensor([0.0, 0.9, 0.9, 0.05]), torch.tensor([0.9, 0.0, 0.9, 0.05])
-    losses = stage.sample_losses(batch, draws)
+    losses = stage.predict(batch, draws).error
     for row in range(4):
         text = batch.text[row : row + 1], batch.text_c[row : row + 1]
         if draws.text_coin[row] < 0.1:
@@ -98,7 +98,7 @@ def test_training_learns(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", max_steps=150, limit_val_batches=0)
     trainer.fit(stage, datamodule=data)
     with torch.no_grad():
-        after = float(stage.sample_losses(batch, _draws(stage, batch)).mean())
+        after = float(stage.predict(batch, _draws(stage, batch)).error.mean())
         zero = float(
             flow.per_sample_loss(
                 torch.zeros_like(batch.mean), flow.target(stage.model.normalize(batch.mean), _draws(stage, batch).noise)

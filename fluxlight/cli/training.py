@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 import fluxlight.backbone
 import fluxlight.data
 import fluxlight.heads
+import fluxlight.losses
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
 from fluxlight.files import claim
 from fluxlight.stages.plan import Plan

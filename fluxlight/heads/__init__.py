@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from fluxlight.heads.base import Injection, Ports, ScoreEmbedder, ScoreHead
+from fluxlight.recorded import family
 
-for _file in pkgutil.iter_modules(__path__):
-    for _name, _value in vars(importlib.import_module(f"{__name__}.{_file.name}")).items():
-        if isinstance(_value, type) and issubclass(_value, ScoreHead):
-            globals()[_name] = _value
+globals().update(family(__name__, __path__, ScoreHead))
 
 if TYPE_CHECKING:
 

@@ -176,8 +176,8 @@ class Stage(L.LightningModule):
         )
         return Draws(**{name: value.to(self.device) for name, value in vars(draws).items()})
 
-    def sample_losses(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> Tensor:
-        """Flow-matching loss of each clip ``(B,)`` under ``draws``; ``model`` replaces the trained one."""
+    def predict(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> flow.Prediction:
+        """What the model says of the clips of ``batch`` under ``draws``; ``model`` replaces the trained one."""
         model = model or self.model
         latent = batch.mean if batch.std is None else batch.mean + batch.std * draws.posterior
         x1 = model.normalize(latent)
@@ -190,7 +190,7 @@ class Stage(L.LightningModule):
         if model.head is None:
             score, keep = None, None  # type: ignore[assignment]
         velocity = model.velocity(flow.interpolate(x1, draws.noise, draws.t), draws.t, condition, score, keep)
-        return flow.per_sample_loss(velocity, flow.target(x1, draws.noise))
+        return flow.Prediction(velocity, flow.target(x1, draws.noise))
 
     def report(self, loss: Tensor, batch_size: int, **more: Tensor) -> Tensor:
         """Log ``train/loss`` and what else is given; stop on a loss that is not finite. Returns the loss."""
@@ -233,10 +233,6 @@ class Stage(L.LightningModule):
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
         """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due."""
         return self.sampler.generate(self.model, batch) if self.render_due else None
-
-    def test_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """Latents ``(B, L, D)`` of prompts, codec units."""
-        return self.sampler.generate(self.model, batch)
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
         """Latents ``(B, L, D)`` of candidates, codec units."""

@@ -21,7 +21,7 @@ class ExpertIter(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean flow-matching loss of a batch."""
-        losses = self.sample_losses(batch, self.draws(batch.mean.shape, batch_idx))
+        losses = self.predict(batch, self.draws(batch.mean.shape, batch_idx)).error
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         expert = batch.index >= len(data.store) if isinstance(data, MixtureData) else batch.index < 0
         apart = {"loss_experts": losses[expert], "loss_corpus": losses[~expert]}

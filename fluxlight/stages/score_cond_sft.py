@@ -16,5 +16,5 @@ class ScoreCondSFT(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean flow-matching loss of a batch."""
-        losses = self.sample_losses(batch, self.draws(batch.mean.shape, batch_idx))
+        losses = self.predict(batch, self.draws(batch.mean.shape, batch_idx)).error
         return self.report(losses.mean(), len(losses))

@@ -1,0 +1,42 @@
+"""Diffusion-DPO for flows (arXiv 2311.12908; METHODS 1.7)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from fluxlight.flow import Prediction
+from fluxlight.losses.base import Logs, PreferenceLoss
+
+
+def margin(
+    winner: Prediction, loser: Prediction, reference_winner: Prediction, reference_loser: Prediction
+) -> Tensor:
+    """How much more the policy prefers each winner than the reference does, ``(B,)``.
+
+    (L_w_ref - L_l_ref) - (L_w - L_l), of per-sample *mean* squared errors.
+    """
+    return (reference_winner.error - reference_loser.error) - (winner.error - loser.error)
+
+
+class DPOLoss(PreferenceLoss):
+    """-log sigmoid((beta / 2) margin), mean over pairs: ln 2 where policy and reference agree.
+
+    Logs ``preference``, ``margin`` and ``accuracy``, the share of pairs with a positive margin.
+
+    Args:
+        beta: sharpness; 2000 (FACTS section 10) belongs to errors that are means over a sample.
+    """
+
+    def __init__(self, beta: float = 2000.0) -> None:
+        self.beta = beta
+
+    def __call__(
+        self, winner: Prediction, loser: Prediction, reference_winner: Prediction, reference_loser: Prediction
+    ) -> tuple[Tensor, Logs]:
+        """Loss of B pairs and logs (see the base class)."""
+        margins = margin(winner, loser, reference_winner, reference_loser)
+        inside = 0.5 * self.beta * margins
+        loss = -functional.logsigmoid(inside).mean()
+        said = {"preference": loss, "margin": margins.mean(), "accuracy": (inside > 0).float().mean()}
+        return loss, {name: value.detach() for name, value in said.items()}

@@ -1,0 +1,40 @@
+"""FrozenCopy: a copy of the model that no training moves: a reference, or the policy that drew the clips."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from fluxlight.model import FluxModel
+
+
+class FrozenCopy:
+    """The model as it is when the copy is taken, in eval mode, without gradients.
+
+    It is no module, so the stage that holds it neither trains nor moves nor saves it by itself; `to` and `state` do.
+    """
+
+    _model: FluxModel
+
+    def take(self, model: FluxModel) -> None:
+        """Copy ``model`` as it is now."""
+        self._model = copy.deepcopy(model).requires_grad_(False).eval()
+
+    @property
+    def model(self) -> FluxModel:
+        """The copy."""
+        return self._model
+
+    def to(self, device: torch.device) -> None:
+        """Bring the copy to ``device``."""
+        self._model.to(device)
+
+    def state(self) -> dict[str, Any]:
+        """Its weights and buffers by name, for a checkpoint."""
+        return {name: value.detach().cpu().clone() for name, value in self._model.state_dict().items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self._model.load_state_dict(state)
