@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fluxlight.evaluation.sets import LOWER_IS_BETTER
+from fluxlight.metrics.direction import LOWER_IS_BETTER
 from fluxlight.report.table import MARK, arrow, label, number, probability, with_interval
 
 

@@ -17,7 +17,6 @@ from fluxlight.metrics.windows import FADTK, WindowGram
 
 EXTRAS = ("fad_windows", "mad", "diversity")
 """Measures a table has only when asked: FAD in fadtk's definition, MAD, diversity."""
-LOWER_IS_BETTER = frozenset({"fad", "fad_windows", "kad", "mad"})
 
 
 @dataclass(frozen=True)

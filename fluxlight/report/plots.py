@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxlight.evaluation.sets import LOWER_IS_BETTER
 from fluxlight.files import atomic_path
+from fluxlight.metrics.direction import LOWER_IS_BETTER
 from fluxlight.metrics.statistics import slope, t_interval
 from fluxlight.report.table import MARK, label
 

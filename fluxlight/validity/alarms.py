@@ -16,7 +16,8 @@ from scipy import stats
 
 from fluxlight.evaluation.compare import comparisons
 from fluxlight.evaluation.measure import PerClip
-from fluxlight.evaluation.sets import LOWER_IS_BETTER, SetMeasure
+from fluxlight.evaluation.sets import SetMeasure
+from fluxlight.metrics.direction import LOWER_IS_BETTER
 
 ALPHA = 0.05
 Pair = tuple[PerClip, PerClip]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.evaluation.judging import PROTOCOLS
-from fluxlight.evaluation.sets import LOWER_IS_BETTER
 from fluxlight.files import write_json, write_text
+from fluxlight.metrics.direction import LOWER_IS_BETTER
 from fluxlight.report.plots import BLUE, GREY, INK, RED, SOFT, new_figure, save_figure
 from fluxlight.report.table import MARK, grid, label, number
 

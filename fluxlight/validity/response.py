@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fluxlight.evaluation.measure import PerClip
-from fluxlight.evaluation.sets import LOWER_IS_BETTER, SetMeasure
+from fluxlight.evaluation.sets import SetMeasure
+from fluxlight.metrics.direction import LOWER_IS_BETTER
 from fluxlight.metrics.resampling import DistanceChange, distance_change, jackknife
 from fluxlight.metrics.statistics import Paired, paired, t_interval
 from fluxlight.validity.damage import LADDERS, Ladder
