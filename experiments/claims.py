@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from experiments.blocks import Table, changed
-from experiments.experiment import names, read_experiment
-from experiments.page import collect, write_report
-from experiments.twin import write_twins
+from experiments.cells.experiment import names, read_experiment
+from experiments.reports.blocks import Table, changed
+from experiments.reports.page import collect, write_report
+from experiments.reports.twin import write_twins
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import write_text
 from fluxlight.report.table import grid, label, number, with_interval

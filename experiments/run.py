@@ -17,12 +17,12 @@ from typing import Any
 
 import yaml
 
-from experiments.experiment import Experiment, names, read_experiment
-from experiments.judge import Judged
-from experiments.plan import Place, Planner
-from experiments.source import Source
-from experiments.steps import clock
-from experiments.work import Outcome, make_all
+from experiments.cells.experiment import Experiment, names, read_experiment
+from experiments.cells.judge import Judged
+from experiments.cells.plan import Place, Planner
+from experiments.cells.source import Source
+from experiments.cells.work import Outcome, make_all
+from experiments.chain.steps import clock
 from fluxlight.cli.arguments import Arguments
 from fluxlight.evaluation.judges import NAMES
 

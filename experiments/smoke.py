@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import claims, run, sweep
-from experiments.experiment import names
-from experiments.judge import RESULT
+from experiments.cells.experiment import names
+from experiments.cells.judge import RESULT
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json
 

@@ -12,14 +12,14 @@ import os
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.cells.source import Source
 from experiments.run import check_out
-from experiments.source import Source
-from experiments.trials import Trial, Trials
+from experiments.sweeps.file import read_sweep
+from experiments.sweeps.trials import Trial, Trials
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import hash_of
 
@@ -40,21 +40,6 @@ def parser() -> argparse.ArgumentParser:
     add("--smoke", action="store_true", help="two trials: does it run?")
     add("--no-table", action="store_true", help="leave the judging to `python -m experiments.sweep_table`")
     return p
-
-
-def read_sweep(path: Path) -> dict[str, Any]:
-    """A sweep YAML that wandb's own schema finds nothing wrong with."""
-    import yaml
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own packages
-        import sweeps
-    if not path.is_file():
-        raise FileNotFoundError(f"sweep {path} does not exist: experiments/sweeps holds two")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if wrong := sweeps.schema_violations_from_proposed_config(config):
-        raise ValueError(f"sweep {path}: {'; '.join(' '.join(line.split()) for line in wrong)}")
-    return dict(config)
 
 
 def next_trial(config: dict[str, Any], known: Sequence[Trial], seed: int) -> dict[str, Any] | None:

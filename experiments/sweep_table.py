@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.analysis import hierarchical, per_clip, sd_interval
+from experiments.cells.analysis import hierarchical, per_clip, sd_interval
+from experiments.cells.experiment import Cell, Experiment
+from experiments.cells.judge import RESULT, Judged
+from experiments.cells.plan import Place
+from experiments.cells.source import Source
+from experiments.cells.work import Outcome
 from experiments.claims import write_all
-from experiments.experiment import Cell, Experiment
-from experiments.judge import RESULT, Judged
-from experiments.plan import Place
-from experiments.source import Source
-from experiments.trials import Trial, Trials
-from experiments.work import Outcome
+from experiments.sweeps.trials import Trial, Trials
 from fluxlight.bundle import bundle_hash, read_recipe
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import hash_of, read_json, write_json
@@ -115,7 +115,7 @@ def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None
 
 def main(args: Sequence[str] | None = None) -> int:
     """Judge again what is there of a sweep."""
-    from experiments.sweep import read_sweep
+    from experiments.sweeps.file import read_sweep
 
     parser = Arguments(prog="experiments.sweep_table", description=__doc__.split("\n")[0])
     parser.add_argument("sweep", type=Path, help="sweep YAML")

@@ -17,10 +17,10 @@ from typing import Any
 
 import yaml
 
-from experiments import source as chains
-from experiments.decomposition import ROOT
-from experiments.source import Source
-from experiments.trials import Trial
+from experiments.cells import source as chains
+from experiments.cells.source import Source
+from experiments.chain.decomposition import ROOT
+from experiments.sweeps.trials import Trial
 from fluxlight.files import hash_of, read_json, write_json, write_text
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from small_world import make_candidates, make_world
 
-from experiments.run_folder import RunFolder
+from experiments.chain.run_folder import RunFolder
 from fluxlight.cli import main
 from fluxlight.files import read_jsonl, write_jsonl
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.analysis import components, hierarchical, sd_interval
+from experiments.cells.analysis import components, hierarchical, sd_interval
 from experiments.claims import CANNOT, NOT, REPRODUCED, effect, exceeds, null, read_claims
 
 

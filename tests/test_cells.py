@@ -12,9 +12,9 @@ import yaml
 from paper_chain import make_chain
 
 from experiments import run
-from experiments.experiment import Experiment, names, read_experiment
-from experiments.plan import Place, Planner
-from experiments.source import Source, put, replaced
+from experiments.cells.experiment import Experiment, names, read_experiment
+from experiments.cells.plan import Place, Planner
+from experiments.cells.source import Source, put, replaced
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from experiments import chain
-from experiments.decomposition import ROOT, Decomposition, read_numbers
-from experiments.run_folder import RunFolder
-from experiments.steps import Command, Step, StepFailed, clock, run_steps
+from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.run_folder import RunFolder
+from experiments.chain.steps import Command, Step, StepFailed, clock, run_steps
 from fluxlight.files import read_json
 
 SCALES = ("debug", "tiny", "laptop", "small", "full")

@@ -12,16 +12,16 @@ import pytest
 from paper_chain import make_chain
 
 from experiments import claims, smoke
-from experiments.analysis import seed_study, slopes
-from experiments.blocks import Forest, Line, blocks
+from experiments.cells.analysis import seed_study, slopes
+from experiments.cells.experiment import read_experiment
+from experiments.cells.judge import Judged, enough
+from experiments.cells.plan import Planner
+from experiments.cells.source import Source
 from experiments.claims import read_claims, write_all
-from experiments.experiment import read_experiment
-from experiments.judge import Judged, enough
-from experiments.page import LEGEND, forest
-from experiments.plan import Planner
-from experiments.source import Source
+from experiments.reports.blocks import Forest, Line, blocks
+from experiments.reports.page import LEGEND, forest
+from experiments.reports.twin import write_twins
 from experiments.sweep_table import rows_of
-from experiments.twin import write_twins
 from fluxlight.evaluation.evaluate import summarise, write_result
 from fluxlight.evaluation.measure import PerClip
 from fluxlight.files import read_json, write_json
@@ -49,7 +49,7 @@ ENVIRONMENT = {"versions": {"torch": "2.13"}, "revision": "0123456789ab", "pytho
 
 
 def write_experiment(out: Path, name: str, rows: list[PerClip], pairs: list[tuple[str, str]], **more: Any) -> None:
-    """An experiment as `experiments.judge` leaves it."""
+    """An experiment as `experiments.cells.judge` leaves it."""
     reference = Reference.from_embeddings(np.random.default_rng(6).normal(size=(40, 6)), "judge-1", 44100, "reference")
     result = summarise({"locked": (rows, reference)}, None, ["reward_a"], pairs, 20, 5, extra=["diversity"])
     write_result(out / name, result, rows, plots=False)

@@ -15,8 +15,9 @@ from paper_chain import make_chain
 from wandb_reader import offline_runs
 
 from experiments import sweep, sweep_table, trial
-from experiments.sweep import next_trial, read_sweep
-from experiments.trials import Trial, Trials
+from experiments.sweep import next_trial
+from experiments.sweeps.file import read_sweep
+from experiments.sweeps.trials import Trial, Trials
 from fluxlight.files import read_json, write_json
 
 sweeps = pytest.importorskip("sweeps")

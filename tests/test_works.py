@@ -12,12 +12,12 @@ import yaml
 from paper_chain import make_chain
 
 from experiments import run
+from experiments.cells.experiment import read_experiment
+from experiments.cells.plan import Planner, Work
+from experiments.cells.source import Source
+from experiments.cells.work import make_all
+from experiments.chain.steps import Command
 from experiments.choose import first_clips
-from experiments.experiment import read_experiment
-from experiments.plan import Planner, Work
-from experiments.source import Source
-from experiments.steps import Command
-from experiments.work import make_all
 from fluxlight.files import read_jsonl
 
 

@@ -42,6 +42,7 @@ def model_of(args: list[str]) -> Any:
     import lightning as L
     import torch
 
+    from fluxlight.cli.configs import MODE, refuse_switches, use_defaults
     from fluxlight.cli.training import FluxCLI, quiet, reason
 
     class ModelOnly(FluxCLI):
@@ -62,13 +63,14 @@ def model_of(args: list[str]) -> Any:
                 self.model = self.parser.instantiate_classes(alone)["model"]
 
     quiet()
-    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    use_defaults()
+    refuse_switches(args)
     try:
         return ModelOnly(
             L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, run=False,
             save_config_callback=None, seed_everything_default=0, auto_configure_optimizers=False,
             load_from_checkpoint_support=False, args=args,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            parser_kwargs={"parser_mode": MODE, "exit_on_error": False},
         ).model  # fmt: skip
     except jsonargparse.ArgumentError as error:
         raise ValueError(reason(str(error))) from None

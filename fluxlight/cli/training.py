@@ -23,6 +23,7 @@ import fluxlight.data
 import fluxlight.heads
 import fluxlight.losses
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
+from fluxlight.cli.configs import MODE, refuse_switches, use_defaults
 from fluxlight.files import claim
 from fluxlight.stages.plan import Plan
 from fluxlight.weights import use_folder
@@ -97,9 +98,9 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
     quiet()
     if threads := os.environ.get("FLUXLIGHT_THREADS"):
         torch.set_num_threads(int(threads))
-    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    # omegaconf+: ${...} is resolved once, after all configs and flags are merged
-    kwargs: dict[str, Any] = {"parser_mode": "omegaconf+", "exit_on_error": False}
+    use_defaults()
+    refuse_switches(args)
+    kwargs: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False}
     try:
         FluxCLI(
             L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,

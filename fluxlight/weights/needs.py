@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fluxlight.files import read_yaml
 from fluxlight.weights.catalogue import CATALOGUE
 
 FOLDER_KEY = "weights_folder"
@@ -74,15 +73,7 @@ def read_configs(paths: Sequence[str | Path]) -> dict[str, Any]:
     """YAML files merged in order as the command line merges them: a later value wins, a list is replaced as a whole."""
     merged: dict[str, Any] = {}
     for path in paths:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"config {path} does not exist")
-        try:
-            read = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"config {path} is not valid YAML: {' '.join(str(error).split())[:160]}") from None
-        if not isinstance(read, dict):
-            raise ValueError(f"config {path} is no table of settings: give a stage's YAML or an overlay")
-        merged = _merge(merged, read)
+        merged = _merge(merged, read_yaml(path))
     return merged
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_facts import environment
-from experiments.analysis import seed_study, slopes
-from experiments.experiment import Cell, Experiment
-from experiments.plan import Place
-from experiments.source import Source
-from experiments.work import Outcome
+from experiments.cells.analysis import seed_study, slopes
+from experiments.cells.experiment import Cell, Experiment
+from experiments.cells.plan import Place
+from experiments.cells.source import Source
+from experiments.cells.work import Outcome
 from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.clips.folders import find_clips, rendering_of
 from fluxlight.files import hash_of, read_json, write_json, write_jsonl

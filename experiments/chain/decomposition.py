@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from experiments.steps import Command, Step
+from experiments.chain.steps import Command, Step
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """Where ``configs`` lies."""
 
 

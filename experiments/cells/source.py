@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from experiments.decomposition import ROOT
-from experiments.run_folder import RunFolder
+from experiments.chain.decomposition import ROOT
+from experiments.chain.run_folder import RunFolder
 from fluxlight.files import hash_of, read_json
 
 Config = dict[str, Any]

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments import source as chains
-from experiments.source import CHAIN, OUT, Config, Source
-from experiments.steps import Command
+from experiments.cells import source as chains
+from experiments.cells.source import CHAIN, OUT, Config, Source
+from experiments.chain.steps import Command
 from fluxlight.files import hash_of
 
 Stages = dict[str, dict[str, Any]]

@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.decomposition import ROOT, Decomposition, read_numbers
-from experiments.run_folder import RunFolder
-from experiments.steps import Step, StepFailed, clock, run_steps
+from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.run_folder import RunFolder
+from experiments.chain.steps import Step, StepFailed, clock, run_steps
 from fluxlight.cli.arguments import Arguments
 
 
@@ -101,5 +101,3 @@ def summary(run: RunFolder, steps: Sequence[Step]) -> str:
     return "\n".join([*lines, f"{'together':<14}{clock(total):>9}", ""])
 
 
-if __name__ == "__main__":
-    sys.exit(main())

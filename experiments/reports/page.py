@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.blocks import Block, Forest, Table, Text, blocks
-from experiments.experiment import names
+from experiments.cells.experiment import names
+from experiments.reports.blocks import Block, Forest, Table, Text, blocks
 from fluxlight.files import read_json, write_text
 from fluxlight.report.table import MARK, grid
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from experiments.plan import Work
-from experiments.run_folder import RunFolder
-from experiments.steps import clock
+from experiments.cells.plan import Work
+from experiments.chain.run_folder import RunFolder
+from experiments.chain.steps import clock
 from fluxlight.files import hash_of, write_json, write_text
 
 Report = Callable[[str], None]

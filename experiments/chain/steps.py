@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.run_folder import RunFolder, State
+from experiments.chain.run_folder import RunFolder, State
 from fluxlight.files import sha256
 
 Report = Callable[[str], None]

@@ -3,7 +3,7 @@
 ::
 
     title, question          for the reader
-    stages                   what is done (see experiments.plan); the last one leaves the clips that are judged
+    stages                   what is done (see experiments.cells.plan); the last one leaves the clips that are judged
     cells: {name: delta}     cells by hand; an empty delta is the chain's own setting
     factors: {factor: {key, values} | {name: delta}}     one factor at a time: a cell for each value, never a factorial
     matrix: {name, rows, columns}      a table of two things that is itself the result (train head x forward head)
@@ -23,9 +23,9 @@ from typing import Any
 
 import yaml
 
-from experiments.plan import Stages
+from experiments.cells.plan import Stages
 
-FOLDER = Path(__file__).parent / "cells"
+FOLDER = Path(__file__).parent
 Delta = dict[str, Any]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.blocks import Block, Forest, blocks
-from experiments.page import LEGEND, LONGEST, as_markdown, collect
+from experiments.reports.blocks import Block, Forest, blocks
+from experiments.reports.page import LEGEND, LONGEST, as_markdown, collect
 from fluxlight.files import write_text
 from fluxlight.report.plots import BLUE, INK, SOFT, new_figure, save_figure
 

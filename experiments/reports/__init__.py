@@ -1,0 +1,1 @@
+"""Reports: what experiments have to say, as pages, Markdown and plots."""

@@ -1,0 +1,1 @@
+"""Sweeps: the YAML files that wandb takes, and their trials."""

@@ -1,0 +1,65 @@
+"""Configs of a command line: files with ``defaults``, and classes that no later file may switch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from jsonargparse.typing import Path_dr
+
+from fluxlight.files import parse_yaml, read_yaml
+
+MODE = "omegaconf+"
+"""Parser mode of every config: ${...} is resolved once, after all configs and flags are merged."""
+
+
+def use_defaults() -> None:
+    """Let every config name others under ``defaults``, merged before any class is looked at (Hydra's idiom)."""
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    plain = jsonargparse.get_loader(MODE)
+    if getattr(plain, "has_defaults", False):
+        return
+
+    def load(text: str) -> Any:
+        if "defaults:" in text or "\n" in text:
+            # "." is the folder of the config that is being read
+            value = parse_yaml(text, Path_dr(".").absolute, "the config")
+            if isinstance(value, dict) and value:
+                text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        return plain(text)
+
+    load.has_defaults = True  # type: ignore[attr-defined]
+    jsonargparse.set_loader(MODE, load, exceptions=(yaml.YAMLError, ValueError))
+
+
+def refuse_switches(args: Sequence[str]) -> None:
+    """Refuse a model or data class that a later config or flag puts in the place of an earlier one.
+
+    Settings of equal name would be kept from the first class and all others fall to the defaults of the second, without
+    a word: its optimiser, its seeds.
+    """
+    known: dict[str, tuple[str, str]] = {}
+    for part, name, where in _classes(args):
+        before, first = known.setdefault(part, (name, where))
+        if before.rsplit(".", 1)[-1] != name.rsplit(".", 1)[-1]:
+            raise ValueError(
+                f"{where} switches {part} from {before} ({first}) to {name}: settings of the one would be kept or lost "
+                f"under the other; start from the YAML of {name.rsplit('.', 1)[-1]} (configs/stages)"
+            )
+
+
+def _classes(args: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Part, class and origin of every model and data class that a command line names, in its order."""
+    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    for flag, value in zip(words, words[1:], strict=False):
+        if flag in ("--config", "-c") and Path(value).is_file():
+            config = read_yaml(value)
+            for part in ("model", "data"):
+                given = config.get(part)
+                if isinstance(given, str) or (isinstance(given, dict) and isinstance(given.get("class_path"), str)):
+                    yield part, given if isinstance(given, str) else given["class_path"], value
+        elif flag in ("--model", "--data", "--model.class_path", "--data.class_path") and not value.startswith("{"):
+            yield flag[2:].split(".")[0], value, flag
