@@ -212,7 +212,9 @@ def lay_over(under: Any, over: Any) -> Any:
         return over
     if "class_path" in over and over["class_path"] != under.get("class_path", over["class_path"]):
         return over
-    return {**under, **{key: lay_over(under.get(key), value) for key, value in over.items()}}
+    merged = {**under, **{key: lay_over(under.get(key), value) for key, value in over.items()}}
+    # a class comes before its settings, wherever it was named
+    return {"class_path": merged.pop("class_path"), **merged} if "class_path" in merged else merged
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -157,33 +157,6 @@ def test_full_is_the_published_recipe() -> None:
     assert crpo["beta"] == 2000.0 and crpo["lambda_fm"] == 1.0 and crpo["schedule"]["decay_at"] == []
 
 
-def test_every_key_of_a_recipe_is_explained() -> None:
-    """Every setting has a comment on its line, above it, or above the group of settings it opens."""
-    for path in (
-        sorted(CONFIGS.glob("s*/*.yaml"))
-        + sorted(CONFIGS.glob("heads/*.yaml"))
-        + sorted(CONFIGS.glob("loggers/*.yaml"))
-        + sorted(CONFIGS.glob("worlds/*.yaml"))
-    ):
-        explained: list[tuple[int, bool]] = []
-        comment = False
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            text = line.strip()
-            if not text or text.startswith("#"):
-                comment = bool(text)
-                continue
-            indent = len(line) - len(line.lstrip())
-            explained = [(i, e) for i, e in explained if i < indent]
-            structural = re.fullmatch(
-                r"-? ?(model|data|trainer|init_args|plan|class_path|backbone|sampler|logger|callbacks)?:?( .*)?", text
-            )
-            # a comment covers the lines that follow it without another comment, down to its own indentation
-            covered = comment or "#" in text or any(e for _, e in explained) or bool(structural)
-            assert covered, f"{path.name} line {number}: {text} has no comment"
-            if not structural:
-                explained.append((indent - 1, True))
-
-
 def test_flags_beat_overlays_and_class_switches_keep_the_rest() -> None:
     flags = ["--model.head", "TextPrepend", "--plan.crpo.lr", "0.5", "--data.candidates.prompts", "7"]
     config = printed("fit", *stage("crpo", "scales/debug"), *flags)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.chain.run_folder import RunFolder, State
-from fluxlight.files import sha256
+from fluxlight.files import hash_of, read_yaml, sha256
 
 Report = Callable[[str], None]
 
@@ -89,7 +89,8 @@ class Step:
         def plain(word: str) -> str:
             """A word without the names of the run folder and of the folder it is typed in: both may be moved."""
             if not word.startswith(out) and word.endswith((".yaml", ".json")) and Path(word).is_file():
-                files[Path(word).name] = sha256(word)
+                # with what its defaults say: a change there is a change of this file
+                files[Path(word).name] = sha256(word) if word.endswith(".json") else hash_of(read_yaml(word))
                 return Path(word).name
             return word.replace(out, "<out>")
 

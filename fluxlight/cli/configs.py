@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonargparse
 import yaml
-from jsonargparse.typing import Path_dr
+from jsonargparse.typing import path_type
 
 from fluxlight.files import parse_yaml, read_yaml
 
@@ -19,6 +19,10 @@ MODE = "omegaconf+"
 def use_defaults() -> None:
     """Let every config name others under ``defaults``, merged before any class is looked at (Hydra's idiom)."""
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    # jsonargparse makes the loader of this mode when it first reads something
+    first = jsonargparse.ArgumentParser(parser_mode=MODE)
+    first.add_argument("--key")
+    first.parse_string("key: word")
     plain = jsonargparse.get_loader(MODE)
     if getattr(plain, "has_defaults", False):
         return
@@ -26,7 +30,7 @@ def use_defaults() -> None:
     def load(text: str) -> Any:
         if "defaults:" in text or "\n" in text:
             # "." is the folder of the config that is being read
-            value = parse_yaml(text, Path_dr(".").absolute, "the config")
+            value = parse_yaml(text, path_type("dr")(".").absolute, "the config")
             if isinstance(value, dict) and value:
                 text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
         return plain(text)

@@ -20,6 +20,7 @@ from fluxlight.heads.base import Ports, ScoreHead
 from fluxlight.model import FluxModel
 from fluxlight.random import generator
 from fluxlight.sample import Sampler
+from fluxlight.stages.optimizer import published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
 
@@ -48,7 +49,7 @@ class Stage(L.LightningModule):
     Args:
         backbone: velocity network.
         head: score head, made from the backbone's ports; null is the text-only Row 0.
-        optimizer: made from the trainable parameters.
+        optimizer: made from the trainable parameters; by default as published (FACTS section 3).
         schedule: of the learning rate.
         text_drop: probability of the empty text, tokens and CLAP together (FACTS section 7).
         score_drop: probability of the null score, independent of the text (FACTS section 2).
@@ -67,7 +68,7 @@ class Stage(L.LightningModule):
         self,
         backbone: Backbone,
         head: Callable[[Ports], ScoreHead] | None = None,
-        optimizer: OptimizerCallable = torch.optim.AdamW,
+        optimizer: OptimizerCallable = published_adamw,
         schedule: Schedule = Schedule(),  # noqa: B008 (frozen)
         text_drop: float = 0.1,
         score_drop: float = 0.1,
