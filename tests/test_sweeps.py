@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
-from experiments.trials import Trial, Trials
 from paper_chain import make_chain
 from wandb_reader import offline_runs
 
 from experiments import sweep, sweep_table, trial
-from experiments.sweep import next_trial, read_sweep
+from experiments.sweep import next_trial
+from experiments.sweeps.file import read_sweep
+from experiments.sweeps.trials import Trial, Trials
 from fluxlight.files import read_json, write_json
 
 sweeps = pytest.importorskip("sweeps")
@@ -50,7 +51,7 @@ def test_wandb_finds_nothing_wrong_with_the_shipped_sweeps(path: Path):
     config = yaml.safe_load(path.read_text())
     assert sweeps.schema_violations_from_proposed_config(config) == []
     # a server would sort trials by a key that is really logged
-    recipe = yaml.safe_load((ROOT / "configs" / "base.yaml").read_text())
+    recipe = yaml.safe_load((ROOT / "configs" / "stages" / "score_cond_sft.yaml").read_text())
     keys = [c["init_args"].get("key") for c in recipe["trainer"]["callbacks"] if "init_args" in c]
     assert config["metric"]["name"] in keys
     assert (ROOT / config["program"]).is_file()
