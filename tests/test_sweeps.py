@@ -18,7 +18,7 @@ from experiments import sweep, sweep_table, trial
 from experiments.sweep import next_trial
 from experiments.sweeps.file import read_sweep
 from experiments.sweeps.trials import Trial, Trials
-from fluxlight.files import read_json, write_json
+from fluxlight.files import read_json, read_yaml, write_json
 
 sweeps = pytest.importorskip("sweeps")
 pytest.importorskip("wandb")
@@ -51,7 +51,7 @@ def test_wandb_finds_nothing_wrong_with_the_shipped_sweeps(path: Path):
     config = yaml.safe_load(path.read_text())
     assert sweeps.schema_violations_from_proposed_config(config) == []
     # a server would sort trials by a key that is really logged
-    recipe = yaml.safe_load((ROOT / "configs" / "stages" / "score_cond_sft.yaml").read_text())
+    recipe = read_yaml(ROOT / "configs" / "stages" / "score_cond_sft.yaml")
     keys = [c["init_args"].get("key") for c in recipe["trainer"]["callbacks"] if "init_args" in c]
     assert config["metric"]["name"] in keys
     assert (ROOT / config["program"]).is_file()
