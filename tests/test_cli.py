@@ -68,6 +68,7 @@ def test_every_stage_parses_with_every_overlay(name: str) -> None:
         model, plan = config["model"]["init_args"], config["plan"]
         table = yaml.safe_load((CONFIGS / "scales" / f"{scale}.yaml").read_text())
         key = {"row0_baseline": "sft", "score_cond_sft": "sft", "cross_load": "sft"}.get(name, name)
+        key = {"preference": "crpo", "offline_policy": "crpo"}.get(key, key)
         assert plan[key] == table["plan"][key]
         assert config["trainer"]["max_steps"] == table["plan"][key]["updates"]
         assert model["optimizer"]["init_args"]["lr"] == table["plan"][key]["lr"]

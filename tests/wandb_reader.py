@@ -27,6 +27,7 @@ class OfflineRun:
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
+    started: int = 0
 
     def media(self, kind: str) -> list[Path]:
         """Media files of a kind (audio, html, table)."""
@@ -37,7 +38,9 @@ def offline_runs(save_dir: Path, patience: float = 120.0) -> list[OfflineRun]:
     """Every offline run below ``save_dir/wandb``, oldest first; wandb's service writes on after a run was closed."""
     end = time.monotonic() + patience
     while True:
-        runs = [read_run(folder) for folder in sorted((save_dir / "wandb").glob("offline-run-*"))]
+        runs = [read_run(folder) for folder in (save_dir / "wandb").glob("offline-run-*")]
+        # not by name: two may begin within one second
+        runs.sort(key=lambda run: run.started)
         if all(run.exit_code is not None for run in runs) or time.monotonic() > end:
             return runs
         time.sleep(0.2)
@@ -57,6 +60,7 @@ def read_run(folder: Path) -> OfflineRun:
             said = record.run
             run.id, run.name, run.group, run.job_type = said.run_id, said.display_name, said.run_group, said.job_type
             run.sweep_id, run.tags = said.sweep_id, list(said.tags)
+            run.started = run.started or said.start_time.ToNanoseconds()
             _update(run.config, said.config.update)
         elif kind == "config":
             _update(run.config, record.config.update)

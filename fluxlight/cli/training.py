@@ -153,6 +153,19 @@ _USELESS = ("Expected a <class 'NoneType'>", "Does not validate against any", "S
             "Expected a list")  # fmt: skip
 
 
+FAMILIES: dict[str, tuple[Any, tuple[type, ...]]] = {
+    "head": (fluxlight.heads, (fluxlight.heads.ScoreHead,)),
+    "loss": (fluxlight.losses, (fluxlight.losses.PreferenceLoss, fluxlight.losses.PolicyLoss)),
+}
+"""Last word of a key -> where its classes are, and what they are."""
+
+
+def names_of(package: Any, bases: tuple[type, ...]) -> list[str]:
+    """Class names of a family, as a command line takes them."""
+    found = [value for value in vars(package).values() if isinstance(value, type) and issubclass(value, bases)]
+    return sorted({value.__name__ for value in found} - {base.__name__ for base in bases})
+
+
 def reason(text: str) -> str:
     """The innermost reasons of a jsonargparse message, with the keys that lead to them, as one line."""
     keys = [key for key in re.findall(r'Parser key "([^"]+)"', text) if key != "config"]
@@ -160,23 +173,10 @@ def reason(text: str) -> str:
     what = "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(_USELESS))) or " ".join(
         text.split()
     )
-    heads = fluxlight.heads
-    known = ", ".join(
-        sorted(
-            name
-            for name, value in vars(heads).items()
-            if name[0] != "_"
-            and isinstance(value, type)
-            and issubclass(value, heads.ScoreHead)
-            and value is not heads.ScoreHead
-        )
-    )
+    family = next((FAMILIES[key] for key in keys for key in key.split(".") if key in FAMILIES), None)
+    hint = f", or a name among {', '.join(names_of(*family))}" if family else ""
     what = re.sub(
-        r"Expected a dot import path string: (\S+)",
-        lambda m: (
-            f"no class {m[1]}: give a class path" + (f", or a head's name among {known}" if "head" in keys else "")
-        ),
-        what,
+        r"Expected a dot import path string: (\S+)", lambda m: f"no class {m[1]}: give a class path{hint}", what
     )
     given = re.findall(r"Given value: (.+)", text)
     if given and (nested := re.fullmatch(r"NestedArg\(key='(.*)', val='?(.*?)'?\)", given[-1])):
