@@ -24,7 +24,8 @@ class Recorded:
         # a copy (copy.deepcopy, pickle) arrives here without arguments and brings its own init_args afterwards
         bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
         bound.apply_defaults()
-        settings = dict(list(bound.arguments.items())[1:])
+        starred = {p.name for p in bound.signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        settings = {name: value for name, value in list(bound.arguments.items())[1:] if name not in starred}
         # not through nn.Module.__setattr__, which wants nn.Module.__init__ first
         object.__setattr__(self, "init_args", settings)
         return self
@@ -38,6 +39,12 @@ def family(package: str, path: Iterable[str], *bases: type) -> dict[str, type]:
             if isinstance(value, type) and issubclass(value, bases):
                 found[name] = value
     return found
+
+
+def names_of(package: Any, bases: tuple[type, ...]) -> list[str]:
+    """Class names of a family, as a command line takes them."""
+    found = [value for value in vars(package).values() if isinstance(value, type) and issubclass(value, bases)]
+    return sorted({value.__name__ for value in found} - {base.__name__ for base in bases})
 
 
 def class_path(part: object) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fluxlight.guidance.base import JointGuidance, Schedule, SeparateGuidance, Velocity
+from fluxlight.guidance import Guidance, WeightSchedule, guide
 from fluxlight.guidance.second import Second
 from fluxlight.model import FluxModel
 from fluxlight.prompts import is_empty
-from fluxlight.types import Condition, PromptBatch
+from fluxlight.solvers import find_solver
+from fluxlight.types import Condition, PromptBatch, Velocity
 
 Progress = Callable[[int, int], None]
 """Called with (solver steps done, steps in all) over the whole of a `Sampler.generate`."""
@@ -34,35 +35,13 @@ def grid(steps: int, start: float = 1.0, stop: float = 0.0) -> list[float]:
     return torch.linspace(start, stop, steps + 1).tolist()
 
 
-def euler(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callable[[], None] | None = None) -> Tensor:
-    """Integrate dx/dt = velocity(x, t) from times[0] to times[-1], first order, one call a step."""
-    for now, then in zip(times[:-1], times[1:], strict=True):
-        x = x + (then - now) * velocity(x, now)
-        if on_step:
-            on_step()
-    return x
-
-
-def heun(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callable[[], None] | None = None) -> Tensor:
-    """Integrate dx/dt = velocity(x, t) by Heun's method (trapezoid rule), second order, two calls a step."""
-    for now, then in zip(times[:-1], times[1:], strict=True):
-        slope = velocity(x, now)
-        x = x + (then - now) / 2 * (slope + velocity(x + (then - now) * slope, then))
-        if on_step:
-            on_step()
-    return x
-
-
-SOLVERS = {"euler": euler, "heun": heun}
-
-
 @dataclass(frozen=True)
 class Sampler:
     """Settings of sampling; the defaults are the published inference (FACTS section 4).
 
     Attributes:
         steps: solver steps from noise to data.
-        method: "euler" or "heun".
+        method: "euler", "heun", or the import path of a solver like them.
         cfg_weight: guidance weight over text and score together, or over the text when ``score_weight`` is given.
         score: score to ask for, the same for every prompt; None is the null score.
         score_weight: a guidance weight of its own for the score, None for the joint guidance.
@@ -70,10 +49,14 @@ class Sampler:
         interval: times between which "interval" guides.
         negative: the other branch's text: "stored" negative text (empty when none is stored) or "empty".
         second: another checkpoint that takes part, by crossover or average; None samples with the model alone.
+        negative_score: score of the other branch; None is the null score, as published. A low one makes the score an
+            axis of the guidance.
+        guidance: kind of the guidance, any of `fluxlight.guidance`; None is `Joint`, or `Separate` where there is a
+            ``score_weight``. The weights above and their schedule go with every kind.
     """
 
     steps: int = 25
-    method: Literal["euler", "heun"] = "euler"
+    method: str = "euler"
     cfg_weight: float = 4.0
     score: float | None = 5.0
     score_weight: float | None = None
@@ -81,29 +64,42 @@ class Sampler:
     interval: tuple[float, float] = (0.0, 1.0)
     negative: Literal["stored", "empty"] = "stored"
     second: Second | None = None
+    negative_score: float | None = None
+    guidance: Guidance | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}: at least 1 is needed")
-        if self.method not in SOLVERS:
-            raise ValueError(f"method is {self.method!r}: use one of {', '.join(SOLVERS)}")
+        find_solver(self.method)
         if self.negative not in ("stored", "empty"):
             raise ValueError(f"negative is {self.negative!r}: use stored or empty")
-        for name in ("cfg_weight", "score", "score_weight"):
+        for name in ("cfg_weight", "score", "score_weight", "negative_score"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}, which is non-finite: give a number")
-        Schedule(self.schedule, self.interval)
+        if self.guidance is not None and self.score_weight is not None and not self.guidance.has_score_weight:
+            kind = type(self.guidance).__name__
+            raise ValueError(f"score_weight is {self.score_weight:g}, but guidance {kind} has one weight: set it null")
+        WeightSchedule(self.schedule, self.interval)
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain values. What came after the first release is left out where it is not set."""
+        settings = asdict(replace(self, guidance=None))
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+        plain["guidance"] = self.guidance.plain() if self.guidance else None
+        later = ("negative_score", "guidance")
+        return {name: value for name, value in plain.items() if value is not None or name not in later}
 
     def velocity(
         self, model: FluxModel, condition: Condition, score: Tensor | float | None, texts: FluxModel | None = None
     ) -> Velocity:
         """The guided velocity of ``model`` under these settings; ``texts`` has the other branch's text, if not it."""
-        n, schedule, texts = condition.text.shape[0], Schedule(self.schedule, self.interval), texts or model
+        n, texts = condition.text.shape[0], texts or model
         negative = texts.negative_condition(n) if self.negative == "stored" else texts.empty_condition(n)
-        if self.score_weight is None:
-            return JointGuidance(model, condition, score, self.cfg_weight, negative, schedule)
-        return SeparateGuidance(model, condition, score, self.cfg_weight, self.score_weight, negative, schedule)
+        return guide(
+            model, condition, score, self.cfg_weight, negative, WeightSchedule(self.schedule, self.interval),
+            guidance=self.guidance, score_weight=self.score_weight, negative_score=self.negative_score,
+        )  # fmt: skip
 
     @torch.no_grad()
     def generate(
@@ -127,7 +123,7 @@ class Sampler:
             progress: called after every solver step.
             scores: one score per prompt ``(B,)`` in place of ``self.score``.
             second: another checkpoint over the same latents, in place of ``self.second``.
-            combine: what becomes of the two guided velocities: `guidance.Crossover`, `guidance.Average`.
+            combine: what becomes of the two guided velocities: `guidance.checkpoints.Crossover` or `Average`.
         """
         total, device, backbone = len(prompts.seed), model.device, model.backbone
         if second is None and combine is None and self.second is not None:
@@ -137,7 +133,7 @@ class Sampler:
         if second is not None and not _same_latents(model, second):
             raise ValueError("the second checkpoint has other latent statistics: both must be trained on one codec")
         size = batch_size or max(total, 1)
-        starts, done = range(0, total, size), 0
+        starts, done, solve = range(0, total, size), 0, find_solver(self.method)
 
         def count() -> None:
             nonlocal done
@@ -158,7 +154,7 @@ class Sampler:
                 # both checkpoints are asked the same: prompts, empty and negative text are the model's
                 velocity = combine(velocity, self.velocity(second, condition, score, model))
             x = noise(prompts.seed[rows], backbone.latent_seq_len, backbone.latent_dim).to(device)
-            parts.append(model.unnormalize(SOLVERS[self.method](velocity, x, grid(self.steps), count)))
+            parts.append(model.unnormalize(solve(velocity, x, grid(self.steps), count)))
         empty = torch.empty(0, backbone.latent_seq_len, backbone.latent_dim, device=device)
         return torch.cat(parts) if parts else empty
 

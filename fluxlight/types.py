@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""x ``(B, L, D)``, normalised, and t in [0, 1] (1 is noise) -> dx/dt ``(B, L, D)``."""
 
 
 @dataclass

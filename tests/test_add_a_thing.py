@@ -12,6 +12,7 @@ import pytest
 from small_world import make_candidates, make_world
 
 from fluxlight.bundle import read_recipe
+from fluxlight.clips.candidates import read_candidates
 from fluxlight.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,6 +85,19 @@ class MyStage(Stage):
         return self.report((batch.score.sigmoid() * errors).mean(), len(errors))
 '''
 
+GUIDANCE = '''"""MyGuidance: the weight to a power."""
+
+from fluxlight.guidance.base import Branch, Guidance
+
+
+class MyGuidance(Guidance):
+    def __init__(self, power: float = 1.0) -> None:
+        self.power = power
+
+    def factors(self, weight: float, score_weight: float | None) -> dict[Branch, float]:
+        return {"conditional": weight**self.power, "negative": 1 - weight**self.power}
+'''
+
 RECIPE = """defaults: [../base.yaml]
 plan:
   sft: {updates: 4, batch: 4, accumulate: 1, lr: 1.0e-3, warmup: 1, epoch: 2}
@@ -106,6 +120,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "fluxlight/heads/my_head.py").write_text(HEAD)
     (folder / "fluxlight/losses/my_ipo.py").write_text(PREFERENCE_LOSS)
     (folder / "fluxlight/losses/my_policy.py").write_text(POLICY_LOSS)
+    (folder / "fluxlight/guidance/my_guidance.py").write_text(GUIDANCE)
     (folder / "fluxlight/stages/my_stage.py").write_text(STAGE)
     (folder / "configs/stages/my_stage.yaml").write_text(RECIPE)
     make_world(folder)
@@ -142,3 +157,11 @@ def test_a_loss_is_one_file(tree: Path, stage: str, loss: str, log: str) -> None
     recipe = f"configs/stages/{stage}.yaml"
     found = fit(tree, loss, "--config", recipe, "--data.pairs", "c/pairs.jsonl", "--model.loss", loss)
     assert len(found[f"train/{log}"]) == 8 and found[f"train/{log}"][0] != found[f"train/{log}"][-1]
+
+
+def test_a_guidance_is_one_file(tree: Path) -> None:
+    chosen = ("--model.sampler.guidance", "MyGuidance", "--model.sampler.guidance.power", "2.0")
+    fit(tree, "guided", "--config", "configs/stages/my_stage.yaml", *chosen)
+    kind = {"class_path": "fluxlight.guidance.my_guidance.MyGuidance", "init_args": {"power": 2.0}}
+    rows = read_candidates(tree / "runs/guided/slice")
+    assert rows and all(row.extra["sampler"]["guidance"] == kind and not row.error for row in rows)

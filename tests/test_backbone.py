@@ -15,9 +15,10 @@ from torch import Tensor
 from fluxlight.backbone.blocks import TimeConv
 from fluxlight.backbone.embeddings import rotate, rotation
 from fluxlight.flow import interpolate, per_sample_loss, target, time_of_normal
-from fluxlight.guidance.base import JointGuidance
+from fluxlight.guidance import guide
 from fluxlight.model import FluxModel
-from fluxlight.sample import euler, grid
+from fluxlight.sample import grid
+from fluxlight.solvers import euler
 from fluxlight.types import Condition
 
 
@@ -102,7 +103,7 @@ def test_guided_velocity(vectors: Golden) -> None:
         assert_near(model.velocity(vectors["in.latent"], t, empty), vectors["out.velocity_empty_t_ode"], 5e-5)
         for name, weight, other in cases:
             for joined in (False, True):
-                guided = JointGuidance(model, vectors.condition, None, weight, other, joined=joined)
+                guided = guide(model, vectors.condition, None, weight, other, joined=joined)
                 assert_near(guided(vectors["in.latent"], t), vectors[f"out.{name}"], 2e-4)
 
 
@@ -110,8 +111,8 @@ def test_euler_in_both_directions(vectors: Golden) -> None:
     model = vectors.model()
     assert_near(torch.tensor(grid(25)), vectors["out.euler_grid25"], 0)
     with torch.no_grad():
-        guided = JointGuidance(model, vectors.condition, None, 4.0)  # no negative text stored: the empty one
-        plain = JointGuidance(model, vectors.condition, None, 1.0)
+        guided = guide(model, vectors.condition, None, 4.0)  # no negative text stored: the empty one
+        plain = guide(model, vectors.condition, None, 1.0)
         assert_near(euler(guided, vectors["in.x_noise"], grid(25)), vectors["out.euler25_cfg4"], 2e-4)
         assert_near(euler(plain, vectors["in.x_noise"], grid(25)), vectors["out.euler25_nocfg"], 2e-4)
         assert_near(euler(plain, vectors["in.x1"], grid(25, 0.0, 1.0)), vectors["out.euler25_to_prior_nocfg"], 2e-4)

@@ -12,7 +12,7 @@ from fluxlight.bench import ceilings, levers, metrics, published_way, s44, train
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
-from fluxlight.guidance.base import JointGuidance
+from fluxlight.guidance import guide
 from fluxlight.sample import Sampler
 
 SMALL = TINY | dict(hidden_dim=32, num_heads=2, depth=3, fused_depth=1, latent_seq_len=24, text_seq_len=7, text_dim=16)
@@ -150,7 +150,7 @@ def test_levers_are_compared_with_all_of_them_on(settings: Settings) -> None:
 def test_levers_change_no_result() -> None:
     model = make(SMALL, "cpu")
     data = Inputs(model, 3)
-    expected = JointGuidance(model, data.condition, 5.0)(data.x, levers.T)
+    expected = guide(model, data.condition, 5.0)(data.x, levers.T)
     for name, run in levers._steps(model, data).items():
         torch.testing.assert_close(run(), expected, atol=2e-4, rtol=0, msg=name)
 

@@ -11,9 +11,11 @@ from small_sampling import prompts
 from test_heads import D, L
 from torch import Tensor
 
-from fluxlight.guidance.base import Average, Crossover, JointGuidance, Schedule, SeparateGuidance
+from fluxlight.guidance import WeightSchedule, guide
+from fluxlight.guidance.checkpoints import Average, Crossover
 from fluxlight.model import FluxModel
-from fluxlight.sample import SOLVERS, euler, grid, heun, noise
+from fluxlight.sample import grid, noise
+from fluxlight.solvers import SOLVERS, euler, heun
 from fluxlight.types import Condition
 
 X = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64).reshape(1, 3, 1)
@@ -73,33 +75,33 @@ class Counting:
 
 
 def test_schedules() -> None:
-    assert [Schedule().weight(4.0, t) for t in (1.0, 0.5, 0.0)] == [4, 4, 4]
-    assert [Schedule("anneal").weight(4.0, t) for t in (1.0, 0.5, 0.0)] == [4, 2.5, 1]
-    interval = Schedule("interval", (0.25, 0.75))
+    assert [WeightSchedule().weight(4.0, t) for t in (1.0, 0.5, 0.0)] == [4, 4, 4]
+    assert [WeightSchedule("anneal").weight(4.0, t) for t in (1.0, 0.5, 0.0)] == [4, 2.5, 1]
+    interval = WeightSchedule("interval", (0.25, 0.75))
     assert [interval.weight(4.0, t) for t in (1.0, 0.75, 0.5, 0.25, 0.0)] == [1, 4, 4, 4, 1]
     for wrong in ((0.8, 0.2), (-0.1, 0.5), (0.5, 1.5)):
         with pytest.raises(ValueError, match="interval"):
-            Schedule("interval", wrong)
+            WeightSchedule("interval", wrong)
 
 
 @torch.no_grad()
 def test_joint_guidance_is_its_formula_under_every_schedule(model: FluxModel) -> None:
     batch, x = prompts(3), noise([1, 2, 3], L, D)
     condition = Condition(batch.text, batch.text_c)
-    for schedule in (Schedule(), Schedule("anneal"), Schedule("interval", (0.3, 0.6))):
+    for schedule in (WeightSchedule(), WeightSchedule("anneal"), WeightSchedule("interval", (0.3, 0.6))):
         for t in (0.9, 0.45, 0.1):
             w = schedule.weight(4.0, t)
             real = model.velocity(x, t, condition, torch.full((3,), 2.0))
             expected = w * real + (1 - w) * model.velocity(x, t, model.negative_condition(3))
             for joined in (False, True):
-                guided = JointGuidance(model, condition, 2.0, 4.0, schedule=schedule, joined=joined)
+                guided = guide(model, condition, 2.0, 4.0, schedule=schedule, joined=joined)
                 torch.testing.assert_close(guided(x, t), expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
 def test_outside_the_interval_the_negative_branch_is_not_computed(model: FluxModel) -> None:
     batch, x = prompts(3), noise([1, 2, 3], L, D)
-    guided = JointGuidance(model, Condition(batch.text, batch.text_c), 2.0, schedule=Schedule("interval", (0.4, 0.6)))
+    guided = guide(model, Condition(batch.text, batch.text_c), 2.0, schedule=WeightSchedule("interval", (0.4, 0.6)))
     runs: list[int] = []
     hook = model.backbone.final_layer.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr]
     for t, expected in ((0.9, 1), (0.5, 2), (0.1, 1)):
@@ -117,10 +119,10 @@ def test_separate_weights(model: FluxModel) -> None:
     text, both = model.velocity(x, t, condition), model.velocity(x, t, condition, scores)
     expected = negative + 3 * (text - negative) + 5 * (both - text)
     for joined in (False, True):
-        guided = SeparateGuidance(model, condition, scores, weight=3.0, score_weight=5.0, joined=joined)
+        guided = guide(model, condition, scores, weight=3.0, score_weight=5.0, joined=joined)
         torch.testing.assert_close(guided(x, t), expected, atol=1e-4, rtol=0)
-    equal = SeparateGuidance(model, condition, scores, weight=4.0, score_weight=4.0)
-    torch.testing.assert_close(equal(x, t), JointGuidance(model, condition, scores, 4.0)(x, t), atol=1e-4, rtol=0)
+    equal = guide(model, condition, scores, weight=4.0, score_weight=4.0)
+    torch.testing.assert_close(equal(x, t), guide(model, condition, scores, 4.0)(x, t), atol=1e-4, rtol=0)
 
 
 def test_crossover_and_average_are_wrappers() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 import fluxlight.heads
 from fluxlight.backbone import FluxAudio, Injection
 from fluxlight.bundle import init_from, save_bundle
-from fluxlight.guidance.base import JointGuidance, SeparateGuidance
+from fluxlight.guidance import guide
 from fluxlight.heads import AudioPrepend, BlockAdaLN, GlobalAdaLN, InputAdd, ScoreHead, TextPrepend
 from fluxlight.model import FluxModel
 from fluxlight.types import Condition
@@ -221,12 +221,12 @@ def test_the_negative_branch_never_sees_the_score(head: type[ScoreHead], inputs:
     model.set_negative(torch.ones(T, 6), torch.ones(7))
     negative = model.velocity(x, 0.4, model.negative_condition(B))
     for score in (-3.0, 4.0):
-        guided = JointGuidance(model, condition, score, weight=0.0)  # the negative branch alone
+        guided = guide(model, condition, score, weight=0.0)  # the negative branch alone
         torch.testing.assert_close(guided(x, 0.4), negative, atol=1e-6, rtol=0)
-        pieces = JointGuidance(model, condition, score, weight=3.0)
+        pieces = guide(model, condition, score, weight=3.0)
         expected = 3 * model.velocity(x, 0.4, condition, torch.full((B,), score)) - 2 * negative
         torch.testing.assert_close(pieces(x, 0.4), expected, atol=1e-5, rtol=0)
-        alone = SeparateGuidance(model, condition, score, weight=0.0, score_weight=0.0)
+        alone = guide(model, condition, score, weight=0.0, score_weight=0.0)
         torch.testing.assert_close(alone(x, 0.4), negative, atol=1e-6, rtol=0)
 
 

@@ -18,11 +18,13 @@ from test_heads import D, L, T, model_with
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fluxlight.bundle import load_bundle, save_bundle
-from fluxlight.guidance.base import Average, Crossover, JointGuidance
+from fluxlight.guidance import guide
+from fluxlight.guidance.checkpoints import Average, Crossover
 from fluxlight.guidance.second import Second
 from fluxlight.heads import AudioPrepend, GlobalAdaLN
 from fluxlight.model import FluxModel
-from fluxlight.sample import Sampler, euler, grid, noise
+from fluxlight.sample import Sampler, grid, noise
+from fluxlight.solvers import euler
 from fluxlight.types import Condition
 
 
@@ -111,7 +113,7 @@ class Reading(TorchDispatchMode):
 @torch.no_grad()
 def test_a_step_reads_nothing_back_from_the_device(head: type | None) -> None:
     batch = prompts(3)
-    guided = JointGuidance(model_with(head), Condition(batch.text, batch.text_c), 2.0)
+    guided = guide(model_with(head), Condition(batch.text, batch.text_c), 2.0)
     x = noise([1, 2, 3], L, D)
     with Reading() as mode:
         euler(guided, x, grid(3))
@@ -137,7 +139,7 @@ def test_conditions_are_projected_once_and_the_input_once_a_step(model: FluxMode
 
 def test_generate_is_the_sum_of_its_parts(model: FluxModel) -> None:
     batch = prompts(3)
-    guided = JointGuidance(model, Condition(batch.text, batch.text_c), 1.5, 3.0)
+    guided = guide(model, Condition(batch.text, batch.text_c), 1.5, 3.0)
     with torch.no_grad():
         x = euler(guided, noise(batch.seed, L, D), grid(5))
     out = Sampler(steps=5, cfg_weight=3.0, score=1.5).generate(model, batch)
@@ -258,9 +260,10 @@ def test_every_setting_is_reached_from_a_stage(tmp_path: Path, capsys: pytest.Ca
 
     folder = str(save_bundle(tmp_path, model_with(None)))
     wanted = Sampler(
-        7, "heun", 3.0, 1.5, 2.0, "interval", (0.2, 0.8), "empty", Second(folder, combine="reverse", at=0.3)
+        7, "heun", 3.0, 1.5, 2.0, "interval", (0.2, 0.8), "empty", Second(folder, combine="reverse", at=0.3), -1.0
     )
     given = asdict(wanted)
+    given.pop("guidance")  # see test_guidance_kinds.py
     given["interval"], second = list(wanted.interval), given.pop("second")
     flags = [f"--model.sampler.{k}={v}" for k, v in given.items()]
     flags += [f"--model.sampler.second.{k}={second[k]}" for k in ("bundle", "combine", "at")]

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from fluxlight.bench import published_way
 from fluxlight.bench.measure import Line, Run, Settings, duration
 from fluxlight.bench.networks import S44, Inputs, compiled, make
-from fluxlight.guidance.base import JointGuidance
+from fluxlight.guidance import guide
 from fluxlight.model import FluxModel
 
 T, SCORE, BETA = 0.5, 5.0, 0.999
@@ -32,10 +32,10 @@ def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
 
 
 def _steps(model: FluxModel, data: Inputs, half: bool = False) -> dict[str, Run]:
-    guided = {j: JointGuidance(model, data.condition, SCORE, joined=j) for j in (None, False, True)}
+    guided = {j: guide(model, data.condition, SCORE, joined=j) for j in (None, False, True)}
     other = guided[not guided[None].joined]
     twin = published_way.channels_first(model)
-    first = JointGuidance(twin, data.condition, SCORE)
+    first = guide(twin, data.condition, SCORE)
     published = published_way.PublishedGuidance(twin, data.condition, SCORE)
 
     def math() -> Tensor:
@@ -43,7 +43,7 @@ def _steps(model: FluxModel, data: Inputs, half: bool = False) -> dict[str, Run]
             return guided[None](data.x, T)
 
     def apart() -> Tensor:
-        positive, negative = (model.velocity(data.x, T, branch) for branch in guided[None].branches)
+        positive, negative = (model.velocity(data.x, T, branch) for branch in guided[None].branches.values())
         return 4.0 * positive - 3.0 * negative
 
     runs: dict[str, Run] = {
@@ -52,7 +52,7 @@ def _steps(model: FluxModel, data: Inputs, half: bool = False) -> dict[str, Run]
         "convolutions channels first": lambda: first(data.x, T),
         "input projection for each branch, branches apart": apart,
         f"branches {'joined' if other.joined else 'apart'}": lambda: other(data.x, T),
-        "conditions projected in every step": lambda: JointGuidance(model, data.condition, SCORE)(data.x, T),
+        "conditions projected in every step": lambda: guide(model, data.condition, SCORE)(data.x, T),
         "the published way": lambda: published(data.x, T),
     }
     return {name: _within(half, run) for name, run in runs.items()}

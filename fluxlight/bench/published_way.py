@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fluxlight.backbone.blocks import TimeConv
 from fluxlight.bench.networks import twin
 from fluxlight.model import FluxModel
-from fluxlight.sample import euler, grid, noise
+from fluxlight.sample import grid, noise
+from fluxlight.solvers import euler
 from fluxlight.types import Condition, PromptBatch
 
 

@@ -51,13 +51,23 @@ def parser() -> argparse.ArgumentParser:
     add("--score", type=_score, help="score to ask for, or none (default: the model folder's)")
     add("--cfg", type=_finite, dest="cfg_weight", help="guidance weight (default: the model folder's)")
     add("--steps", type=_positive, help="solver steps (default: the model folder's)")
-    add("--method", choices=("euler", "heun"), help="solver (default: the model folder's)")
+    add("--method", help="solver: euler, heun, or the import path of one (default: the model folder's)")
     add("--best-of", type=_positive, default=1, metavar="N", help="draw N clips a prompt, keep the best by reward (1)")
     add("--reward", default=None, help="class of the reward: RewardA, or a class path (default: the model folder's)")
     add("--prefix", help="put before every prompt (default: the model folder's)")
     add("--suffix", help="put behind every prompt (default: the model folder's)")
     add("--negative", metavar="TEXT", help='text to lead away from, "" for the empty one (default: the stored one)')
     add("--score-weight", type=_finite, help="a guidance weight of its own for the score (default: one for both)")
+    add("--negative-score", type=_score, help="score to lead away from, or none (default: the model folder's)")
+    add("--guidance", metavar="KIND",
+        help="Joint, Separate, Rescaled, APG, CFGZeroStar, or a class path (default: the model folder's)")  # fmt: skip
+    add(
+        "--guidance-set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of --guidance: strength=0.7",
+    )
     add("--schedule", choices=("constant", "anneal", "interval"), help="of the guidance over time (the model folder's)")
     add("--interval", type=_finite, nargs=2, metavar=("LOW", "HIGH"), help="times of --schedule interval; 1 is noise")
     add("--second", dest="bundle", metavar="BUNDLE", help="another checkpoint over the same latents that takes part")
@@ -135,10 +145,14 @@ def find_sampler(given: dict[str, Any]) -> dict[str, Any]:
     from fluxlight.generate.pipeline import check_origin
     from fluxlight.guidance.second import Second
 
-    names = ("score", "cfg_weight", "steps", "method", "score_weight", "schedule")
+    names = ("score", "cfg_weight", "steps", "method", "score_weight", "negative_score", "schedule")
     changes = {name: given[name] for name in names if name in given}
     if "interval" in given:
         changes["interval"] = tuple(given["interval"])
+    if "guidance" in given:
+        changes["guidance"] = find_guidance(given["guidance"], given["guidance_set"])
+    elif given["guidance_set"]:
+        raise ValueError("--guidance-set is a setting of a kind of guidance: name it with --guidance")
     second = {name: given[name] for name in ("bundle", "combine", "at", "weight") if name in given}
     if second and "bundle" not in second:
         raise ValueError("--combine, --at and --share are about a second checkpoint: name it with --second")
@@ -147,6 +161,27 @@ def find_sampler(given: dict[str, Any]) -> dict[str, Any]:
         check_origin(read_recipe(second["bundle"]), given["trust"])
         changes["second"] = Second(**second)
     return changes
+
+
+def find_guidance(name: str, settings: list[str]) -> Any:
+    """A kind of guidance by its name in `fluxlight.guidance` or its class path, with settings as ``name=value``."""
+    from fluxlight import guidance
+    from fluxlight.files import parse_yaml
+    from fluxlight.generate.parts import find_class
+    from fluxlight.recorded import names_of
+
+    kind = find_class(name) if "." in name else getattr(guidance, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, guidance.Guidance)):
+        known = ", ".join(names_of(guidance, (guidance.Guidance,)))
+        raise ValueError(f"--guidance {name} is no kind of guidance: use {known}, or a class path")
+    if odd := next((item for item in settings if "=" not in item), None):
+        raise ValueError(f"--guidance-set {odd} has no value: give NAME=VALUE, for instance strength=0.7")
+    parts = [item.partition("=") for item in settings]
+    values = {name.strip(): parse_yaml(value, ".", f"--guidance-set {name}") for name, _, value in parts}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"--guidance-set does not fit {name} ({error}): correct it") from None
 
 
 def find_reward(name: str) -> Any:

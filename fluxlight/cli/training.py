@@ -20,11 +20,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 import fluxlight.backbone
 import fluxlight.data
+import fluxlight.guidance
 import fluxlight.heads
 import fluxlight.losses
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
 from fluxlight.cli.configs import MODE, refuse_switches, use_defaults
 from fluxlight.files import claim
+from fluxlight.recorded import names_of
 from fluxlight.stages.plan import Plan
 from fluxlight.weights import use_folder
 
@@ -155,15 +157,10 @@ _USELESS = ("Expected a <class 'NoneType'>", "Does not validate against any", "S
 
 FAMILIES: dict[str, tuple[Any, tuple[type, ...]]] = {
     "head": (fluxlight.heads, (fluxlight.heads.ScoreHead,)),
+    "guidance": (fluxlight.guidance, (fluxlight.guidance.Guidance,)),
     "loss": (fluxlight.losses, (fluxlight.losses.PreferenceLoss, fluxlight.losses.PolicyLoss)),
 }
 """Last word of a key -> where its classes are, and what they are."""
-
-
-def names_of(package: Any, bases: tuple[type, ...]) -> list[str]:
-    """Class names of a family, as a command line takes them."""
-    found = [value for value in vars(package).values() if isinstance(value, type) and issubclass(value, bases)]
-    return sorted({value.__name__ for value in found} - {base.__name__ for base in bases})
 
 
 def reason(text: str) -> str:

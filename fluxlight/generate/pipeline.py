@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fluxlight.clips.candidates import read_candidates
 from fluxlight.codec import Codec
 from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.generate.parts import Part, refuse_strangers
+from fluxlight.guidance import Guidance
 from fluxlight.rewards import Reward
 from fluxlight.sample import Sampler
 
@@ -206,8 +207,7 @@ def rendered_sampler(folder: Path, recipe: Mapping[str, Any]) -> Sampler:
 
 def plain_sampler(sampler: Sampler) -> dict[str, Any]:
     """Settings of a sampler as plain values; what is not set is left out, but for the score, whose null means none."""
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(sampler).items()}
-    return {name: value for name, value in settings.items() if value is not None or name == "score"}
+    return {name: value for name, value in sampler.plain().items() if value is not None or name == "score"}
 
 
 def read_sampler(value: Any, where: str, base: Sampler) -> Sampler:
@@ -219,11 +219,16 @@ def read_sampler(value: Any, where: str, base: Sampler) -> Sampler:
         raise ValueError(
             f"{where}: sampler.second names another checkpoint, which is not part of this one: set it null"
         )
-    for name in ("steps", "cfg_weight", "score", "score_weight"):
+    for name in ("steps", "cfg_weight", "score", "score_weight", "negative_score"):
         if not isinstance(value.get(name), int | float | None) or isinstance(value.get(name), bool):
             raise ValueError(f"{where}: sampler.{name} is {value[name]!r}: give a number")
     given = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
     settings: dict[str, Any] = {name: item for name, item in given.items() if name != "second"}
+    if settings.get("guidance") is not None:
+        part = Part.read(settings["guidance"], f"{where}: sampler.guidance")
+        settings["guidance"] = part.make(Guidance, within="fluxlight.guidance")
+    if "." in str(settings.get("method", "")):
+        raise ValueError(f"{where}: sampler.method is {settings['method']!r}: a model folder may name euler or heun")
     try:
         return replace(base, **settings)
     except (TypeError, ValueError) as error:

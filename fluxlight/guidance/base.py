@@ -1,27 +1,27 @@
-"""Guidance: velocity wrappers. Each is called as ``(x, t)`` and gives a velocity; the sampler knows none of them.
+"""Guidance: how the velocities of a model under several conditions become one velocity.
 
-A model under conditions becomes a velocity by `JointGuidance` or `SeparateGuidance`; two velocities (of two
-checkpoints, say) become one by `Crossover` or `Average`.
+A branch is a condition: ``conditional`` (text and score), ``negative`` (negative text, negative score) and ``text``
+(text, null score). A kind of guidance says with which factors they enter and, where it is more than a sum, how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from fluxlight.backbone.base import Prepared
 from fluxlight.model import FluxModel
-from fluxlight.types import Condition
+from fluxlight.recorded import Recorded, class_path
 
-Velocity = Callable[[Tensor, float], Tensor]
-"""x ``(B, L, D)``, normalised, and t in [0, 1] (1 is noise) -> dx/dt ``(B, L, D)``."""
+Branch = Literal["conditional", "negative", "text"]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class WeightSchedule:
     """How much of the guidance is applied at time t: a weight w acts as 1 + (w - 1) share(t).
 
     The published code offers the three kinds; the end point of the anneal (weight 1 at the data) is our choice.
@@ -50,124 +50,111 @@ class Schedule:
         return 1 + (full - 1) * share
 
 
-class JointGuidance:
-    """Classifier-free guidance over text and score at once, the published way (FACTS section 4).
+class Guidance(Recorded):
+    """A kind of guidance. One file each; settings of its own are arguments of ``__init__``.
 
-    w v(x, t, text, s) + (1 - w) v(x, t, negative text, null score). Conditions are projected once, when made.
-
-    Args:
-        model: the model.
-        condition: text ``(B, T, E)``, ``(B, C)``.
-        score: ``(B,)``, one number for all, or None for the null score.
-        weight: w; at 1 the negative branch is not computed.
-        negative: text of the other branch; the model's stored negative text when None.
-        schedule: how w depends on t.
-        joined: run both branches as one batch; None does so for one or two clips, where it is faster.
+    Weight, schedule, negative text and negative score belong to the sampler and go with every kind. A kind that is a
+    sum of branches overrides `factors`; any other overrides `combine`.
     """
 
-    def __init__(
-        self,
-        model: FluxModel,
-        condition: Condition,
-        score: Tensor | float | None = None,
-        weight: float = 4.0,
-        negative: Condition | None = None,
-        schedule: Schedule | None = None,
-        joined: bool | None = None,
-    ) -> None:
-        n = condition.text.shape[0]
-        self.model, self.weight, self.schedule = model, weight, schedule or Schedule()
-        self.joined = n <= 2 if joined is None else joined
-        given = _scores(score, condition)
-        self.branches = [
-            model.prepare(condition, given),
-            model.prepare(model.negative_condition(n) if negative is None else negative),
-        ]
+    has_score_weight: bool = False
+    """Whether a weight of its own for the score makes sense."""
 
-    def coefficients(self, t: float) -> list[float]:
-        """Factor of each branch at ``t``; they sum to 1."""
-        w = self.schedule.weight(self.weight, t)
-        return [w, 1 - w]
+    def factors(self, weight: float, score_weight: float | None) -> dict[Branch, float]:
+        """Factor of each branch, which sum to 1; a branch whose factor is 0 is not computed.
+
+        Args:
+            weight: of the text, or of text and score together, at this time; 1 is no guidance.
+            score_weight: of the score, at this time; None where it has none of its own.
+        """
+        return {"conditional": weight, "negative": 1 - weight}
+
+    def is_silent(self, t: float) -> bool:
+        """Whether the velocity is 0 at time ``t``, so that no branch is computed."""
+        return False
+
+    def combine(
+        self,
+        velocities: Mapping[Branch, Tensor],
+        factors: Mapping[Branch, float],
+        x: Tensor,
+        t: float,
+        memory: dict[str, Any],
+    ) -> Tensor:
+        """The guided velocity ``(B, L, D)``; called where more than one branch has a factor.
+
+        Args:
+            velocities: of each branch with a factor, ``(B, L, D)``.
+            factors: see `factors`; without those that are 0.
+            x: where the sampler is ``(B, L, D)``, normalised.
+            t: time, 1 is noise.
+            memory: empty at the start of a clip's way, the same dict in each of its steps.
+        """
+        return weighted_sum(velocities, factors)
+
+    def plain(self) -> dict[str, Any]:
+        """The kind with its settings as plain values."""
+        return {"class_path": class_path(self), "init_args": dict(self.init_args)}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Guidance) and self.plain() == other.plain()
+
+    def __hash__(self) -> int:
+        return hash(repr(self.plain()))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.init_args.items())
+        return f"{type(self).__name__}({settings})"
+
+
+@dataclass
+class GuidedVelocity:
+    """A model under conditions and a guidance, as a velocity. Made by `guide`.
+
+    Attributes:
+        model: the model.
+        guidance: the kind.
+        branches: prepared conditions by name.
+        weight, score_weight: full weights.
+        schedule: how they depend on t.
+        joined: run all branches as one batch.
+    """
+
+    model: FluxModel
+    guidance: Guidance
+    branches: dict[Branch, Prepared]
+    weight: float
+    score_weight: float | None
+    schedule: WeightSchedule
+    joined: bool
+
+    def __post_init__(self) -> None:
+        self.memory: dict[str, Any] = {}
+
+    def factors(self, t: float) -> dict[Branch, float]:
+        """Factors of the branches that are computed at ``t``."""
+        score = None if self.score_weight is None else self.schedule.weight(self.score_weight, t)
+        found = self.guidance.factors(self.schedule.weight(self.weight, t), score)
+        return {name: factor for name, factor in found.items() if factor != 0}
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """Guided velocity ``(B, L, D)``."""
-        used = [(b, c) for b, c in zip(self.branches, self.coefficients(t), strict=True) if c != 0]
-        velocities = self.model.velocities(x, t, [b for b, _ in used], joined=self.joined)
-        total = used[0][1] * velocities[0]
-        for velocity, (_, coefficient) in zip(velocities[1:], used[1:], strict=True):
-            total = total + coefficient * velocity
-        return total
+        if self.guidance.is_silent(t):
+            return torch.zeros_like(x)
+        factors = self.factors(t)
+        found = self.model.velocities(x, t, [self.branches[name] for name in factors], joined=self.joined)
+        velocities = dict(zip(factors, found, strict=True))
+        if len(factors) == 1:
+            return weighted_sum(velocities, factors)
+        return self.guidance.combine(velocities, factors, x, t, self.memory)
 
 
-class SeparateGuidance(JointGuidance):
-    """Guidance with a weight for the text and one for the score (our choice of the usual nested form).
-
-    v_n + w (v_t - v_n) + u (v_s - v_t), where v_n has negative text and null score, v_t text and null score,
-    v_s text and score. Equal weights give `JointGuidance`. Three forwards a step.
-
-    Args:
-        score_weight: u; the other arguments are those of `JointGuidance`, where ``weight`` is the text's.
-    """
-
-    def __init__(
-        self,
-        model: FluxModel,
-        condition: Condition,
-        score: Tensor | float | None = None,
-        weight: float = 4.0,
-        score_weight: float = 4.0,
-        negative: Condition | None = None,
-        schedule: Schedule | None = None,
-        joined: bool | None = None,
-    ) -> None:
-        super().__init__(model, condition, score, weight, negative, schedule, joined)
-        self.score_weight = score_weight
-        self.branches.append(model.prepare(condition))
-
-    def coefficients(self, t: float) -> list[float]:
-        """Factors of (text and score, negative, text alone)."""
-        w, u = self.schedule.weight(self.weight, t), self.schedule.weight(self.score_weight, t)
-        return [u, 1 - w, w - u]
-
-
-class Crossover:
-    """One velocity for the noisy part of the way and another for the rest; swap the arguments for the reverse.
-
-    Args:
-        first: used for t > ``at`` (the beginning of sampling).
-        second: used for t <= ``at``.
-        at: time of the change.
-    """
-
-    def __init__(self, first: Velocity, second: Velocity, at: float = 0.5) -> None:
-        self.first, self.second, self.at = first, second, at
-
-    def __call__(self, x: Tensor, t: float) -> Tensor:
-        """Velocity ``(B, L, D)`` of whichever is on."""
-        return self.first(x, t) if t > self.at else self.second(x, t)
-
-
-class Average:
-    """Weighted mean of two velocities.
-
-    Args:
-        first: gets ``weight``.
-        second: gets 1 - ``weight``.
-        weight: share of the first.
-    """
-
-    def __init__(self, first: Velocity, second: Velocity, weight: float = 0.5) -> None:
-        self.first, self.second, self.weight = first, second, weight
-
-    def __call__(self, x: Tensor, t: float) -> Tensor:
-        """Averaged velocity ``(B, L, D)``."""
-        return self.weight * self.first(x, t) + (1 - self.weight) * self.second(x, t)
-
-
-def _scores(score: Tensor | float | None, condition: Condition) -> Tensor | None:
-    n, device = condition.text.shape[0], condition.text.device
-    if score is None:
-        return None
-    if isinstance(score, Tensor) and score.dim():
-        return score.to(device=device, dtype=torch.float32)
-    return torch.full((n,), float(score), device=device)
+def weighted_sum(velocities: Mapping[Branch, Tensor], factors: Mapping[Branch, float]) -> Tensor:
+    """Sum of factor times velocity, in the order of ``factors``."""
+    total: Tensor | None = None
+    for name, factor in factors.items():
+        part = factor * velocities[name]
+        total = part if total is None else total + part
+    if total is None:
+        raise ValueError("every branch of the guidance has factor 0: factors must sum to 1")
+    return total

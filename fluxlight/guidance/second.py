@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 
 from fluxlight.bundle import Which, load_bundle, read_recipe
-from fluxlight.guidance.base import Average, Crossover, Velocity
+from fluxlight.guidance.checkpoints import Average, Crossover
 from fluxlight.model import FluxModel
+from fluxlight.types import Velocity
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -61,6 +61,7 @@ class Stage(L.LightningModule):
         allow_new: name prefixes of this model that the bundle need not have.
         sampler: how slice and candidates are rendered.
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
+        negative_score_quantile: likewise for ``sampler.negative_score``.
         render_every: updates between two renderings of the slice in fit; 0 renders once, after the last update.
     """
 
@@ -79,6 +80,7 @@ class Stage(L.LightningModule):
         allow_new: list[str] | None = None,
         sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
         score_quantile: float | None = None,
+        negative_score_quantile: float | None = None,
         render_every: int = 0,
     ) -> None:
         super().__init__()
@@ -88,7 +90,8 @@ class Stage(L.LightningModule):
         self.model = FluxModel(backbone, head)
         self.optimizer, self.schedule = optimizer, schedule
         self.text_drop, self.score_drop, self.seed = text_drop, score_drop, seed
-        self.sampler, self.score_quantile, self.render_every = sampler, score_quantile, render_every
+        self.sampler, self.render_every = sampler, render_every
+        self.score_quantile, self.negative_score_quantile = score_quantile, negative_score_quantile
         self.init_from = init_from
         if init_from:
             bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
@@ -138,6 +141,9 @@ class Stage(L.LightningModule):
             self.model.set_empty(backbone.empty_string_feat, store.empty[1])
         if self.score_quantile is not None and self.model.head is not None:
             self.sampler = replace(self.sampler, score=store.score_quantile(self.score_quantile))
+        if self.negative_score_quantile is not None and self.model.head is not None:
+            low = store.score_quantile(self.negative_score_quantile)
+            self.sampler = replace(self.sampler, negative_score=low)
 
     def _check_length(self, data: SFTData) -> None:
         trainer = self.trainer
@@ -228,8 +234,9 @@ class Stage(L.LightningModule):
     @property
     def sampling(self) -> dict[str, Any]:
         """Settings of rendering as plain values, for the rows that carry them."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.sampler).items()}
-        return plain | ({"score": None} if self.model.head is None else {})
+        if self.model.head is None:
+            return replace(self.sampler, negative_score=None).plain() | {"score": None}
+        return self.sampler.plain()
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
         """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due."""
