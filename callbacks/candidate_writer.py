@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
-from callbacks.render_slice import check_codec, decoded, weights_hash
-from fluxlight.clips.candidates import open_folder, read_candidates, write_batch
+from callbacks.render_slice import check_codec, weights_hash
+from fluxlight.clips.candidates import open_folder, read_candidates
 from fluxlight.codec import Codec
-from fluxlight.types import Clip, PromptBatch
+from fluxlight.postprocess import PostProcess
+from fluxlight.render import Renderer
+from fluxlight.types import PromptBatch
 
 
 class CandidateWriter(L.Callback):
@@ -28,9 +28,9 @@ class CandidateWriter(L.Callback):
     """
 
     def __init__(
-        self, codec: Codec, postprocess: list[Callable[[Clip], Clip]] | None = None, device: str = "cpu"
+        self, codec: Codec, postprocess: list[PostProcess] | None = None, device: str = "cpu"
     ) -> None:
-        self.codec, self.postprocess, self.device = codec, postprocess or [], device
+        self.renderer = Renderer(codec, postprocess, device)
         self.checkpoint = ""
         self.done: set[tuple[str, int, str]] = set()
 
@@ -38,7 +38,7 @@ class CandidateWriter(L.Callback):
         """Check the codec and look at what is there."""
         if stage != "predict":
             return
-        check_codec(trainer, self.codec)
+        check_codec(trainer, self.renderer.codec)
         # Lightning calls this before the stage's own setup, and the hash is of the weights with the store's statistics
         pl_module.adopt_store()
         folder = Path(trainer.default_root_dir)
@@ -68,30 +68,8 @@ class CandidateWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Decode and append a batch; a clip that is not finite becomes a failed row."""
-        latents = outputs.detach().cpu()
-        fine = torch.isfinite(latents).flatten(1).all(1)
-        audio = decoded(self.codec, torch.where(fine[:, None, None], latents, 0), self.device)
-        clips = [
-            Clip(id, wave, self.codec.sample_rate, prompt)
-            for id, wave, prompt in zip(batch.id, audio, batch.prompt, strict=True)
-        ]
-        for step in self.postprocess:
-            clips = [step(clip) for clip in clips]
-        extra = {
-            "sampler": pl_module.sampling,
-            "codec": self.codec.identity,
-            "postprocess": [type(p).__name__ for p in self.postprocess],
-        }
-        waves = torch.stack([clip.audio for clip in clips]).masked_fill(~fine[:, None], float("nan"))
-        write_batch(
-            Path(trainer.default_root_dir),
-            batch.id,
-            batch.prompt,
-            batch.seed,
-            self.checkpoint,
-            waves,
-            latents,
-            self.codec.sample_rate,
-            extra,
-            self.done,
+        rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
+        extra = {"sampler": pl_module.sampling, **self.renderer.facts}
+        self.renderer.write(
+            Path(trainer.default_root_dir), rows, batch.seed.tolist(), self.checkpoint, extra, self.done
         )

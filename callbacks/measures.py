@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
-from callbacks.render_slice import RenderSlice
+from callbacks.render_slice import PROTOCOL, RenderSlice
 from fluxlight.encoders import TextAudioModel
 from fluxlight.metrics import (
     ClapScore,
@@ -78,7 +78,7 @@ class _Distance(Measure):
         """Read the reference now: a missing one must not end a long run."""
         super().setup(trainer, pl_module, stage)
         if self.path is not None and self.metric is None:
-            self.metric = self.kind(Reference.load(self.path), self.embedder, sync_on_compute=False)
+            self.metric = self.kind(Reference.load(self.path), self.embedder, PROTOCOL, sync_on_compute=False)
 
     def fill(self, render: RenderSlice) -> None:
         """Embeddings of all clips."""

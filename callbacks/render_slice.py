@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from fluxlight.clips.candidates import write_batch
+from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
-from fluxlight.device import chosen
+from fluxlight.evaluation.judging import prepare
+from fluxlight.files import some_names
 from fluxlight.model import FluxModel
+from fluxlight.postprocess import PostProcess
+from fluxlight.render import Rendered, Renderer
 from fluxlight.types import Clip, PromptBatch
 
-
-def decoded(codec: Codec, latents: Tensor, device: str) -> Tensor:
-    """Audio ``(B, N)`` on the CPU of latents ``(B, L, D)``, decoded where ``device`` says."""
-    place = chosen(device)
-    return codec.to(place).decode(latents.to(place)).cpu()
+PROTOCOL = "locked"
+"""Loudness under which the slice is measured: that of the tables (`fluxlight.evaluation.judging`)."""
 
 
 class RenderSlice(L.Callback):
     """Decodes, post-processes and writes the prompt slice, once per validation, in the order of the prompts.
 
     The folder has the format of a candidates folder: ``candidates.jsonl``, ``audio/``, ``latents/``. It is replaced as
-    a whole when a new rendering is complete. What is measured is what was written: the clips pass through 16 bit.
+    a whole when a new rendering is complete. What is measured is what was written, at the loudness of the tables. A
+    clip that is not finite is a row with its error and left out of every measure; ``val/failed`` counts such clips.
     Every process keeps and embeds its own clips; what measures ask for is gathered and sorted. All is let go when the
     validation ends.
 
@@ -41,24 +44,26 @@ class RenderSlice(L.Callback):
             equal to float tolerance only.
 
     Attributes:
-        clips: of this process, until the validation ends.
-        total: how many all processes have; 0 when nothing was rendered.
+        clips: of this process, as delivered, until the validation ends.
+        total: how many all processes have; 0 when nothing was rendered, or nothing usable.
     """
 
     def __init__(
         self,
         codec: Codec,
-        postprocess: list[Callable[[Clip], Clip]] | None = None,
+        postprocess: list[PostProcess] | None = None,
         folder: str = "slice",
         device: str = "cpu",
     ) -> None:
-        self.codec, self.postprocess, self.folder, self.device = codec, postprocess or [], folder, device
+        self.renderer, self.folder = Renderer(codec, postprocess, device), folder
         self._forget()
 
     def _forget(self) -> None:
         self.total = 0
         self.clips: list[Clip] = []
-        self._rows: list[tuple[int, str, str, Tensor]] = []
+        self._rows: list[tuple[int, Rendered]] = []
+        self._seeds: list[int] = []
+        self._heard: list[Tensor] = []
         self._cache: dict[str, Tensor] = {}
 
     @staticmethod
@@ -74,7 +79,7 @@ class RenderSlice(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the codec against the store, and the order of callbacks, before anything is trained."""
         refuse_averaging_before(trainer, self)
-        check_codec(trainer, self.codec)
+        check_codec(trainer, self.renderer.codec)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin anew."""
@@ -94,50 +99,36 @@ class RenderSlice(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Decode the latents of a batch, if this validation rendered any."""
-        if outputs is None:
-            return
-        audio = decoded(self.codec, outputs.detach(), self.device)
-        for row, (id, prompt, seed) in enumerate(zip(batch.id, batch.prompt, batch.seed.tolist(), strict=True)):
-            clip = Clip(id, audio[row], self.codec.sample_rate, prompt)
-            for step in self.postprocess:
-                clip = step(clip)
-            self.clips.append(clip)
-            self._rows.append((seed, id, prompt, outputs[row].detach().cpu()))
+        if outputs is not None:
+            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
+            self._rows += zip(batch.seed.tolist(), rows, strict=True)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the clips of all processes in prompt order."""
-        self.clips = [as_written(clip) for clip in self.clips]
-        self.total = sum(gather([len(self.clips)]))
-        if not self.total:
+        everything = gather(self._rows)
+        if not everything:
             return
-        everything = gather(list(zip(self._rows, self.clips, strict=True)))
+        fine = [(seed, row) for seed, row in self._rows if not row.error]
+        for _, row in fine:
+            row.clip = replace(row.clip, audio=as_written(row.clip.audio))
+        self.clips, self._seeds = [row.clip for _, row in fine], [seed for seed, _ in fine]
+        failures = [row for _, row in everything if row.error]
+        self.total = len(everything) - len(failures)
+        pl_module.log("val/failed", float(len(failures)), batch_size=len(everything))
         if trainer.is_global_zero:
             # the noise seed is base + position in the slice, hence the order of prompts
-            everything.sort(key=lambda item: item[0][0])
+            everything.sort(key=lambda item: item[0])
             self._write(Path(trainer.default_root_dir), pl_module, int(trainer.global_step), everything)
+            if failures:
+                names = some_names([row.clip.id for row in failures], 5)
+                rank_zero_warn(f"{len(failures)} of {len(everything)} clips are not finite and not measured: {names}")
 
-    def _write(self, run: Path, stage: Any, step: int, everything: list[Any]) -> None:
+    def _write(self, run: Path, stage: Any, step: int, everything: list[tuple[int, Rendered]]) -> None:
         new, final = run / f".{self.folder}.new", run / self.folder
         shutil.rmtree(new, ignore_errors=True)
-        checkpoint = weights_hash(stage.model)
-        extra = {
-            "step": step,
-            "sampler": stage.sampling,
-            "codec": self.codec.identity,
-            "postprocess": [type(p).__name__ for p in self.postprocess],
-        }
-        for (seed, id, prompt, latent), clip in everything:
-            write_batch(
-                new,
-                [id],
-                [prompt],
-                [seed],
-                checkpoint,
-                clip.audio[None],
-                latent[None],
-                clip.sample_rate,
-                extra | {"notes": clip.notes},
-            )
+        extra = {"step": step, "sampler": stage.sampling, **self.renderer.facts}
+        seeds, rows = [seed for seed, _ in everything], [row for _, row in everything]
+        self.renderer.write(new, rows, seeds, weights_hash(stage.model), extra)
         old = run / f".{self.folder}.old"
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
@@ -165,27 +156,24 @@ class RenderSlice(L.Callback):
         return self._once(f"{reward.identity} reward", score)
 
     def _waves(self, part: slice = slice(None)) -> Tensor:
-        return torch.stack([clip.audio for clip in self.clips[part]])
+        """Clips ``(n, N)`` as the tables' judges hear them."""
+        if not self._heard:
+            heard = [prepare(clip.audio.numpy(), clip.sample_rate, PROTOCOL) for clip in self.clips]
+            self._heard = [torch.from_numpy(wave) for wave in heard]
+        return torch.stack(self._heard[part])
 
     @property
     def _rate(self) -> int:
-        return self.codec.sample_rate
+        return self.renderer.codec.sample_rate
 
     def _once(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         """``make`` for the clips of this process, joined with those of the others; a collective call."""
         if key not in self._cache:
             with torch.no_grad():
                 mine = list(make().detach().cpu()) if self.clips else []
-            seeds = [row[0] for row in self._rows]
-            joined = sorted(gather(list(zip(seeds, mine, strict=True))), key=lambda item: item[0])
+            joined = sorted(gather(list(zip(self._seeds, mine, strict=True))), key=lambda item: item[0])
             self._cache[key] = torch.stack([value for _, value in joined])
         return self._cache[key]
-
-
-def as_written(clip: Clip) -> Clip:
-    """The clip with the samples that a 16-bit file gives back, so that table and callbacks measure the same."""
-    wave = (clip.audio.detach().float().cpu().clamp(-1, 1) * 32767).round() / 32768
-    return Clip(clip.id, wave, clip.sample_rate, clip.prompt, clip.notes)
 
 
 def gather(items: list[Any]) -> list[Any]:

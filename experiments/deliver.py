@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fluxlight.cli.arguments import Arguments
-from fluxlight.clips.candidates import load_latents, open_folder, read_candidates, write_batch
-from fluxlight.postprocess import Loudness, PostProcess, Separate, process_many
-from fluxlight.types import Clip
+from fluxlight.clips.candidates import load_latents, open_folder, read_candidates
+from fluxlight.postprocess import Loudness, PostProcess, Separate
+from fluxlight.render import Renderer
 from fluxlight.weights import weights_folder
 
 BATCH = 10
@@ -53,20 +52,19 @@ def main(args: Sequence[str] | None = None) -> int:
     given = parser.parse_args(args)
     steps, codec = steps_of(given.step), EmbeddedCodec()
     rows = sorted(read_candidates(given.rendered), key=lambda row: row.seed)[: given.clips]
-    if made := next(
+    if other := next(
         (row.extra["codec"] for row in rows if row.extra.get("codec", codec.identity) != codec.identity), ""
     ):
-        raise ValueError(f"{given.rendered} was rendered by {made}, the codec here is {codec.identity}")
-    done = open_folder(given.out)
+        raise ValueError(f"{given.rendered} was rendered by {other}, the codec here is {codec.identity}")
+    done, renderer = open_folder(given.out), Renderer(codec, steps)
     for start in tqdm(range(0, len(rows), BATCH), desc="delivering", unit="batch", disable=None):
         batch = rows[start : start + BATCH]
         latents = torch.from_numpy(load_latents(given.rendered, batch))
-        waves = codec.decode(latents)
-        clips = [Clip(row.id, wave, codec.sample_rate, row.prompt) for row, wave in zip(batch, waves, strict=True)]
-        for row, latent, clip in zip(batch, latents, process_many(clips, steps), strict=True):
-            kept: dict[str, Any] = {**row.extra, "postprocess": given.step, "notes": clip.notes or ["raw"]}
-            write_batch(given.out, [row.id], [row.prompt], [row.seed], row.checkpoint, clip.audio[None], latent[None],
-                        codec.sample_rate, kept, done)  # fmt: skip
+        made = renderer.render([row.id for row in batch], [row.prompt for row in batch], latents)
+        for row, one in zip(batch, made, strict=True):
+            one.clip.notes = one.clip.notes or ["raw"]
+            kept = {**row.extra, "postprocess": given.step}
+            renderer.write(given.out, [one], [row.seed], row.checkpoint, kept, done)
     return 0
 
 

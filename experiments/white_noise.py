@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fluxlight.cli.arguments import Arguments
-from fluxlight.files import atomic_path
+from fluxlight.clips.write import write_audio
 from fluxlight.postprocess import Loudness
 from fluxlight.prompts import read_prompts
 from fluxlight.types import Clip
@@ -19,8 +18,6 @@ SAMPLE_RATE, SAMPLES = 44_100, 441_000
 
 def main(args: Sequence[str] | None = None) -> int:
     """Write ``<out>/<id>.wav``: clip i is Gaussian noise of seed + i under the delivery rule."""
-    import soundfile
-
     parser = Arguments(prog="experiments.white_noise", description=__doc__)
     parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
     parser.add_argument("--seed", type=int, default=42, help="seed of the first prompt")
@@ -29,8 +26,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for position, prompt in enumerate(read_prompts(given.prompts)):
         noise = torch.randn(SAMPLES, generator=torch.Generator().manual_seed(given.seed + position))
         clip = Loudness()(Clip(prompt.id, 0.1 * noise, SAMPLE_RATE))
-        with atomic_path(given.out / f"{prompt.id}.wav") as temporary:
-            soundfile.write(temporary, np.clip(clip.audio.numpy(), -1, 1), SAMPLE_RATE, subtype="PCM_16")
+        write_audio(given.out / f"{prompt.id}.wav", clip.audio, SAMPLE_RATE)
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import soundfile
 import torch
 from lightning import Callback
 from small_world import SmallCodec, SmallJudge, SmallReward, make_data, make_stage, make_trainer, wake
+from torch import Tensor
 
 from callbacks import (
     BundleWriter,
@@ -28,6 +31,7 @@ from callbacks import (
 )
 from callbacks.ema import power_average
 from fluxlight import bundle
+from fluxlight.evaluation.judging import prepare
 from fluxlight.files import read_jsonl
 from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
 from fluxlight.metrics import Reference, clap_scores, diversity, fad_to, kad, mad
@@ -79,7 +83,7 @@ class Keep(Callback):
 def make_reference(folder: Path) -> tuple[Reference, str]:
     judge, rng = SmallJudge(), np.random.default_rng(0)
     audio = rng.normal(size=(9, 800)) * rng.uniform(0.1, 0.5, size=(9, 1))
-    reference = Reference.from_embeddings(judge.embed_audio(audio, 8000), judge.identity, 8000)
+    reference = Reference.from_embeddings(judge.embed_audio(audio, 8000), judge.identity, 8000, loudness="locked")
     reference.save(folder / "reference.safetensors")
     return reference, str(folder / "reference.safetensors")
 
@@ -101,6 +105,8 @@ def test_the_callbacks_measure_the_very_files_that_were_written(tmp_path: Path) 
     render = RenderSlice.of(trainer)
     assert not render.clips and not render._cache, "training gets the memory back"
     found = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    # as the table hears them: this judge and this reward hear level, and the clips were delivered louder
+    waves = torch.stack([torch.from_numpy(prepare(wave.numpy(), 8000, "locked")) for wave in waves])
     embedded = judge.embed_audio(waves, 8000)
     assert found["val/clap"] == pytest.approx(
         float(clap_scores(embedded, judge.embed_text([r["prompt"] for r in rows])).mean()), rel=1e-5
@@ -113,6 +119,40 @@ def test_the_callbacks_measure_the_very_files_that_were_written(tmp_path: Path) 
     assert found["val/reward"] == pytest.approx(float(waves.std(1).mean()), rel=1e-5)
     assert {row["checkpoint"] for row in rows} == {bundle.bundle_hash(tmp_path / "run/bundle")}
     assert rows[0]["extra"]["postprocess"] == ["Loudness"] and rows[0]["extra"]["notes"]
+
+
+def test_measures_do_not_hear_how_loud_clips_are_delivered(tmp_path: Path) -> None:
+    _, path = make_reference(tmp_path)
+    found = []
+    for k, gain in enumerate((0.1, 3.0)):
+        judge, steps = SmallJudge(), [lambda clip, gain=gain: replace(clip, audio=gain * clip.audio)]
+        measures = [FADCallback(judge, path), CLAPCallback(judge), RewardCallback(SmallReward())]
+        trainer = rendered(tmp_path, f"run{k}", [RenderSlice(SmallCodec(), steps), *measures])
+        found.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
+    assert found[0] == pytest.approx(found[1], rel=1e-2)
+    loud = Reference.load(path)
+    loud.loudness = "delivered"
+    loud.save(tmp_path / "loud.safetensors")
+    with pytest.raises(ValueError, match="is at delivered loudness, the clips locked"):
+        path = str(tmp_path / "loud.safetensors")
+        rendered(tmp_path, "run9", [RenderSlice(SmallCodec()), FADCallback(SmallJudge(), path)])
+
+
+def test_a_clip_that_is_not_finite_is_a_failed_row_and_not_measured(tmp_path: Path) -> None:
+    class Broken(SmallCodec):
+        def decode(self, latent: Tensor) -> Tensor:
+            audio = super().decode(latent)
+            audio[0] = float("nan")
+            return audio
+
+    judge, reward = SmallJudge(), SmallReward()
+    with pytest.warns(UserWarning, match="clips are not finite and not measured: slice-000"):
+        trainer = rendered(tmp_path, "run", [RenderSlice(Broken()), CLAPCallback(judge), RewardCallback(reward)])
+    rows = read_jsonl(tmp_path / "run/slice/candidates.jsonl")
+    bad = [row for row in rows if row["error"]]
+    assert 0 < len(bad) < len(rows) and all("not finite" in row["error"] and not row["audio"] for row in bad)
+    assert float(trainer.callback_metrics["val/failed"]) == len(bad)
+    assert math.isfinite(float(trainer.callback_metrics["val/reward"]))
 
 
 def test_the_slice_is_rendered_once_per_fit_unless_asked_more_often(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def folder_with(tmp_path: Path, change: dict[str, Any], embedded: Path) -> Path:
         ({"info.pipeline.sampler": {"second": {"bundle": "evil"}}}, "another checkpoint"),
         ({"info.pipeline.sampler": {"steps": "many"}}, "sampler.steps is 'many'"),
         ({"info.pipeline.sampler": {"stepps": 3}}, "does not fit"),
-        ({"info.pipeline.sampler": {"method": "rk4"}}, "use one of euler"),
+        ({"info.pipeline.sampler": {"method": "rk4"}}, "use euler, heun"),
         ({"info.pipeline": {"codec": "fluxlight.codec.EmbeddedCodec"}}, "lacks clap, text"),
         ({"info.pipeline": 3}, "unknown int"),
     ],

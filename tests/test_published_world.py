@@ -30,7 +30,7 @@ from fluxlight.prompts import PromptsCut, note_cut
 WORLDS = Path(__file__).resolve().parents[1] / "configs" / "worlds"
 STAGES = WORLDS.parent / "stages"
 PREFIX = "high quality instrumental music, "
-PROMPTS = ["a calm piano", "", "drums, " * 90]
+PROMPTS = ["a calm piano", "a harp", "drums, " * 90]
 
 
 def demucs_bag(folder: Path) -> None:
@@ -126,9 +126,6 @@ def test_empty_and_negative_text_are_stored_and_long_prompts_counted(stores: Pat
     store, text = LatentStore(stores / "slice"), T5()
     for (tokens, _), words in ((store.empty, ""), (store.negative, NEGATIVE)):
         torch.testing.assert_close(tokens, text.encode([words])[0], atol=2e-3, rtol=1e-3)
-    # an empty prompt takes no prefix: it is the empty text
-    batch, (tokens, global_text) = store.prompts([1], [0]), store.empty
-    assert torch.equal(batch.text[0], tokens) and torch.allclose(batch.text_c[0], global_text)
     # the tokenizers here know letters only, so the training captions are short and the third prompt and the negative
     # text are long; each run of the verb says so once
     said = json.loads((stores / "warnings.json").read_text())

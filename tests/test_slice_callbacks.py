@@ -36,7 +36,7 @@ def all_callbacks(folder: Path) -> list[Any]:
     if not path.exists():
         rng = np.random.default_rng(0)
         audio = rng.normal(size=(9, 800)) * rng.uniform(0.1, 0.5, size=(9, 1))
-        Reference.from_embeddings(judge.embed_audio(audio, 8000), judge.identity, 8000).save(path)
+        Reference.from_embeddings(judge.embed_audio(audio, 8000), judge.identity, 8000, loudness="locked").save(path)
     return [
         RenderSlice(SmallCodec(), [Loudness()]), FADCallback(judge, str(path)), KADCallback(judge, str(path)),
         MADCallback(judge, str(path)), DiversityCallback(judge), CLAPCallback(judge), RewardCallback(SmallReward()),
@@ -151,7 +151,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     said = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert [world for world, _ in said] == [2, 2] and said[0][1] == said[1][1]
-    assert len(said[0][1]) == 6
+    assert len(said[0][1]) == 7
 
     stage = make_stage(head=GlobalAdaLN, init_from=str(tmp_path / "two/bundle"))
     trainer = make_trainer(tmp_path / "one", all_callbacks(tmp_path))

@@ -3,7 +3,7 @@
 ::
 
     <folder>/candidates.jsonl            one Candidate a line, append-only
-    <folder>/audio/<id>_<seed>_<checkpoint8>.wav     what was heard: mono, 16 bit
+    <folder>/audio/<id>_<seed>_<checkpoint8>.wav     what was heard: mono, 16 bit (float beyond full scale)
     <folder>/latents/<id>_<seed>_<checkpoint8>.npy   what was sampled: (L, D) float32, codec units
 
 A row is keyed by (prompt id, seed, checkpoint hash). Files of a row are written (atomically) before the row, so a row
@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fluxlight.clips.write import write_audio
 from fluxlight.files import append_jsonl, atomic_path, mend_jsonl, read_jsonl
 from fluxlight.types import Candidate
 
 ROWS = "candidates.jsonl"
+NOT_FINITE = "clip is not finite: the sampler or the codec diverged"
 Key = tuple[str, int, str]
 """(prompt id, noise seed, checkpoint hash): what makes a candidate itself."""
 
@@ -82,11 +84,13 @@ def write_batch(
     prompts: Sequence[str],
     seeds: Sequence[int] | Tensor,
     checkpoint: str,
-    audio: Tensor,
+    audio: Tensor | Sequence[Tensor],
     latents: Tensor,
     sample_rate: int,
     extra: dict[str, Any] | None = None,
     done: set[Key] | None = None,
+    notes: Sequence[Sequence[str]] | None = None,
+    errors: Sequence[str] | None = None,
 ) -> list[Candidate]:
     """Write one batch of candidates: files first, then all rows in one append.
 
@@ -96,31 +100,32 @@ def write_batch(
         prompts: prompt texts, length B.
         seeds: noise seeds, length B.
         checkpoint: hash of the weights that made them (`bundle.bundle_hash`).
-        audio: decoded clips ``(B, N)``, float, nominally in [-1, 1].
+        audio: decoded clips, B times ``(N,)``, float, nominally in [-1, 1].
         latents: sampled latents ``(B, L, D)``, codec units.
         sample_rate: Hz of ``audio``.
         extra: the recipe (score s, guidance weight, steps, codec identity ...), the same for every row.
         done: keys not to be written again; grown by the keys that were written.
+        notes: what was done to each clip, kept in its row.
+        errors: why a clip failed, "" where it did not.
 
     Returns:
-        The rows that were appended. A clip that is not finite becomes a failed row.
+        The rows that were appended. A clip that is not finite becomes a failed row, without files.
     """
-    import soundfile
-
     folder, done = Path(folder), set() if done is None else done
     rows = []
-    waves, points = audio.detach().float().cpu().numpy(), latents.detach().float().cpu().numpy()
+    points = latents.detach().float().cpu().numpy()
     for i, (id, prompt, seed) in enumerate(zip(ids, prompts, (int(s) for s in seeds), strict=True)):
-        row = Candidate(id, prompt, seed, checkpoint, "", "", extra=dict(extra or {}))
+        said = {} if notes is None else {"notes": list(notes[i])}
+        row = Candidate(id, prompt, seed, checkpoint, "", "", extra={**(extra or {}), **said})
         if key_of(row) in done:
             continue
-        if not (np.isfinite(waves[i]).all() and np.isfinite(points[i]).all()):
-            row.error = "clip is not finite: the sampler or the codec diverged"
-        else:
+        row.error = errors[i] if errors is not None else ""
+        if not (bool(audio[i].isfinite().all()) and np.isfinite(points[i]).all()):
+            row.error = row.error or NOT_FINITE
+        if not row.error:
             stem = file_stem(id, seed, checkpoint)
             row.audio, row.latent = f"audio/{stem}.wav", f"latents/{stem}.npy"
-            with atomic_path(folder / row.audio) as temporary:
-                soundfile.write(temporary, np.clip(waves[i], -1, 1), sample_rate, subtype="PCM_16")
+            write_audio(folder / row.audio, audio[i], sample_rate)
             with atomic_path(folder / row.latent) as temporary, temporary.open("wb") as file:
                 np.save(file, points[i])
         rows.append(row)

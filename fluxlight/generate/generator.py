@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fluxlight.bundle import Which, load_bundle, read_recipe
+from fluxlight.clips.candidates import NOT_FINITE
 from fluxlight.codec import Codec
 from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.generate.parts import describe, refuse_strangers
@@ -22,6 +23,7 @@ from fluxlight.model import FluxModel
 from fluxlight.postprocess import LockedLoudness, PostProcess, process_many
 from fluxlight.prompts import Prompt, is_empty, one_warning, worded
 from fluxlight.recorded import class_path
+from fluxlight.render import Renderer
 from fluxlight.rewards import Reward
 from fluxlight.sample import Progress, Sampler
 from fluxlight.types import Clip, PromptBatch
@@ -271,8 +273,7 @@ class Generator:
         scores: list[float] = []
         chosen = 0
         for k, latent in enumerate(latents):
-            fine = bool(torch.isfinite(latent).all())
-            wave = self.codec.decode(latent[None])[0].float().cpu() if fine else torch.full((1,), math.nan)
+            wave = Renderer(self.codec, device=self.device).decode(latent[None])[0]
             score = -math.inf
             if bool(torch.isfinite(wave).all()):
                 clip = Clip(prompt.id, wave, self.codec.sample_rate, prompt.prompt)
@@ -283,7 +284,7 @@ class Generator:
         said = scores if reward is not None else []
         if best is None:
             nothing = Clip(prompt.id, torch.zeros(0), self.codec.sample_rate, prompt.prompt)
-            return Take(nothing, seeds[0], seeds, said, "clip is not finite: the sampler or the codec diverged")
+            return Take(nothing, seeds[0], seeds, said, NOT_FINITE)
         return Take(best, seeds[chosen], seeds, said)
 
     def _score(self, clip: Clip, reward: Reward) -> float:

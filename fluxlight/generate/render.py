@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fluxlight.files import append_jsonl, atomic_path, mend_jsonl, write_jsonl
+from fluxlight.clips.write import write_audio
+from fluxlight.files import append_jsonl, mend_jsonl, write_jsonl
 from fluxlight.generate.generator import Generator, Take
 from fluxlight.generate.pipeline import Notice
 from fluxlight.generate.prompts import seeds_of
@@ -130,15 +131,13 @@ def _is_made(row: Row | None, plan: Row, out: Path) -> bool:
 
 def _write(out: Path, name: str, plan: Row, take: Take) -> Row:
     """Write a take's file and return its row of the manifest."""
-    import soundfile
-
     clip = take.clip
     # JSON has no infinity
     scores = [score if np.isfinite(score) else None for score in take.scores]
     row = {**plan, "seed": take.seed, "scores": scores, "notes": clip.notes, "error": take.error, "file": ""}
     if take.error:
         return row
-    with atomic_path(out / name) as temporary:
-        soundfile.write(temporary, np.clip(clip.audio.numpy(), -1, 1), clip.sample_rate, subtype="PCM_16")
+    if note := write_audio(out / name, clip.audio, clip.sample_rate):
+        row["notes"] = [*clip.notes, note]
     seconds = round(len(clip.audio) / clip.sample_rate, 3)
     return {**row, "file": name, "sample_rate": clip.sample_rate, "seconds": seconds}

@@ -43,16 +43,19 @@ class _AgainstReference(_Gathered):
         reference: frozen reference that kept its embeddings; its embedder must be the one given here.
         embedder: object with ``embed_audio(audio (B, N), sample_rate) -> (B, d)`` and ``identity``; None when only
             embeddings are given.
+        loudness: protocol of the clips that will be given; one at another loudness than the reference's is refused.
     """
 
     higher_is_better = False
 
     reference: Reference
 
-    def __init__(self, reference: Reference, embedder: Any | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, reference: Reference, embedder: Any | None = None, loudness: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(embedder, **kwargs)
         if embedder is not None:
-            reference.check(embedder.identity)
+            reference.check(embedder.identity, loudness)
         reference.bandwidth()  # refuse a reference without embeddings now, not at the first compute
         self.__dict__["reference"] = reference
 

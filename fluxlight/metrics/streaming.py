@@ -90,16 +90,19 @@ class FrechetAudioDistance(_Moments):
         reference: frozen statistics; its embedder must be the one given here.
         embedder: object with ``embed_audio(audio (B, N), sample_rate) -> (B, d)`` and ``identity``; None when only
             embeddings are given.
+        loudness: protocol of the clips that will be given; one at another loudness than the reference's is refused.
     """
 
     higher_is_better = False
 
     reference: Reference
 
-    def __init__(self, reference: Reference, embedder: Any | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, reference: Reference, embedder: Any | None = None, loudness: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(embedder, reference.mean, **kwargs)
         if embedder is not None:
-            reference.check(embedder.identity)
+            reference.check(embedder.identity, loudness)
         self.__dict__["reference"] = reference
 
     def compute(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 ::
 
-    <out>/<path below the input>.wav     mono, 16 bit; a clip that passed unchanged is the very file
+    <out>/<path below the input>.wav     mono, 16 bit (float beyond full scale); an unchanged clip is the very file
     <out>/postprocess.jsonl              one row a file: source, recipe, notes or error; append-only
     <out>/candidates.jsonl               where the input has one: its rows, pointing at the new files
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fluxlight.clips.write import write_audio
 from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.types import Clip
@@ -195,8 +196,8 @@ def _treat(job: Job, files: list[str]) -> list[Row]:
         row, target = rows[number], job.out / rows[number]["output"]
         try:
             row["unchanged"] = bool(clip.audio.equal(clips[number].audio)) or "not finite" in " ".join(clip.notes)
-            _write(clip, row["unchanged"], job.source / row["file"], target)
-            row["notes"], row["bytes"] = clip.notes, target.stat().st_size
+            note = _write(clip, row["unchanged"], job.source / row["file"], target)
+            row["notes"], row["bytes"] = [*clip.notes, *([note] if note else [])], target.stat().st_size
         except (OSError, RuntimeError, ValueError) as error:
             row["error"] = _one_line(error)
     return rows
@@ -232,16 +233,12 @@ def _read(path: Path) -> Clip:
     return Clip(path.stem, torch.from_numpy(samples).mean(dim=1), int(rate), notes=note)
 
 
-def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> None:
-    import numpy as np
-    import soundfile
-
+def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> str:
+    if not (unchanged and source.suffix.lower() == ".wav"):
+        return write_audio(target, clip.audio, clip.sample_rate)
     with atomic_path(target) as temporary:
-        if unchanged and source.suffix.lower() == ".wav":
-            shutil.copyfile(source, temporary)
-        else:
-            samples = np.clip(clip.audio.numpy(), -1, 1)
-            soundfile.write(temporary, samples, clip.sample_rate, subtype="PCM_16", format="WAV")
+        shutil.copyfile(source, temporary)
+    return ""
 
 
 def _carry_candidates(source: Path, out: Path, known: dict[str, Row]) -> None:
