@@ -89,9 +89,13 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read JSON; a broken file is one clear error that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON (line {error.lineno}): remove it and run again") from None
+        raise ValueError(
+            f"{path} is not valid JSON (line {error.lineno}): mend it there; what fluxlight wrote it can write again"
+        ) from None
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
@@ -116,24 +120,26 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
-    text = path.read_text(encoding="utf-8")
-    lines = text.split("\n")
+    # bytes: a kill may cut a line within a letter
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             if number == len(lines):
                 break
-            raise ValueError(f"{path} line {number} is not valid JSON: remove the line or the file") from None
+            raise ValueError(f"{path} line {number} is not valid JSON in UTF-8: mend the line") from None
+        if not isinstance(rows[-1], dict):
+            raise ValueError(f"{path} line {number} is no object: write one {{...}} a line")
     return rows
 
 
 def mend_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read rows and cut off a half-written last line, so that appending may go on."""
     rows = read_jsonl(path)
-    if Path(path).exists() and not Path(path).read_text(encoding="utf-8").endswith("\n"):
+    if Path(path).exists() and not Path(path).read_bytes().endswith(b"\n"):
         write_jsonl(path, rows)
     return rows
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fluxlight.files import read_json, read_jsonl, some_names
+from fluxlight.tables import first_double, name_texts, read_prompt_rows
 
 
 class PromptsCut(UserWarning):
@@ -94,34 +92,21 @@ class Prompt:
 def as_prompts(rows: Sequence[Prompt | Mapping[str, Any]]) -> list[Prompt]:
     """Prompts from ``{id, prompt}`` rows; ids become text and must be unique."""
     prompts = [row if isinstance(row, Prompt) else Prompt(str(row["id"]), str(row["prompt"])) for row in rows]
-    seen: set[str] = set()
-    if twice := sorted({p.id for p in prompts if p.id in seen or seen.add(p.id)}):  # type: ignore[func-returns-value]
-        raise ValueError(f"prompts: ids given twice: {some_names(twice)}")
+    if double := first_double(prompt.id for prompt in prompts):
+        raise ValueError(f"prompts: id {prompts[double[1]].id!r} is given twice: rename one, or take it out")
     if not prompts:
         raise ValueError("prompts: the list is empty")
     return prompts
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
-    """Prompts of a JSON list of {id, prompt}, a CSV with columns id and prompt, or a prompt store, in their order."""
-    path = Path(path)
-    if (path / "rows.jsonl").is_file():
-        return as_prompts([{"id": row["id"], "prompt": row["caption"]} for row in read_jsonl(path / "rows.jsonl")])
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"prompts file {path} does not exist: give a JSON list of {{id, prompt}} or a CSV id,prompt"
-        )
-    if path.suffix.lower() == ".csv":
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows: Any = list(csv.DictReader(file))
-    else:
-        rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"id", "prompt"} <= set(row) for row in rows):
-        raise ValueError(
-            f"prompts file {path}: every row needs id and prompt (JSON list of {{id, prompt}} or CSV id,prompt)"
-        )
-    try:
-        return as_prompts(rows)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    """Prompts of a table, a text, a prompt store or standard input (``-``), in their order.
+
+    Which files, and what is wrong with one: `fluxlight.tables.read_prompt_rows`.
+    """
+    return [Prompt(row.id, row.prompt) for row in read_prompt_rows(path)]
+
+
+def from_texts(texts: Sequence[str]) -> list[Prompt]:
+    """Prompts named by their own words; a name met before gets -2, -3 and so on."""
+    return [Prompt(id, text) for id, text in name_texts(texts)]

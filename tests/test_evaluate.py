@@ -86,7 +86,7 @@ def test_bad_score_files_and_settings(world, tmp_path, capsys) -> None:
         ("{", "not valid JSON"),
         (json.dumps({i: {"a": 1.0} for i in IDS[1:]}), "1 prompts have no row"),
         (json.dumps({i: {"a": 1.0} for i in [*IDS, "x"]}), "belong to no prompt: x"),
-        (json.dumps({i: {"a": 1.0 if i != "p04" else float("nan")} for i in IDS}), "not finite for p04"),
+        (json.dumps({i: {"a": 1.0 if i != "p04" else float("nan")} for i in IDS}), "row 5: a of p04 is nan, not"),
     ):
         file.write_text(content)
         assert main(["--scores", f"m={file}", "--prompts", prompts, "--out", str(tmp_path / "o")]) == 2

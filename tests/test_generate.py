@@ -202,7 +202,7 @@ def test_parts_of_other_sizes_are_refused() -> None:
     [
         ("p.txt", "a flute\n\n  a drum \n", [("a-flute", "a flute"), ("a-drum", "a drum")]),
         ("p.json", '[{"id": 7, "prompt": "x"}]', [("7", "x")]),
-        ("p.json", '{"k": "x", "l": ""}', [("k", "x"), ("l", "")]),
+        ("p.json", '{"k": "x", "l": "y"}', [("k", "x"), ("l", "y")]),
         ("p.json", '["x", "x"]', [("x", "x"), ("x-2", "x")]),
         ("p.jsonl", '{"id": "k", "caption": "x"}\n', [("k", "x")]),
         ("p.csv", '\ufeffid,prompt\n1,"x, y"\n', [("1", "x, y")]),
@@ -219,12 +219,12 @@ def test_prompts_are_read_from(tmp_path: Path, name: str, content: str, expected
     ("name", "content", "message"),
     [
         ("p.json", "[{", "not valid JSON"),
-        ("p.json", "[3]", "row 1 has no text"),
+        ("p.json", "[3]", "row 1: is 3 and has no text"),
         ("p.json", '[{"id": 1, "prompt": "x"}, {"id": 1, "prompt": "y"}]', "given twice"),
-        ("p.json", '[{"id": 1, "prompt": "x"}, {"prompt": "y"}]', "rows 2 have no id"),
+        ("p.json", '[{"id": 1, "prompt": "x"}, {"prompt": "y"}]', "row 2: has no id"),
         ("p.csv", "id,text\n1,x\n", "name a column prompt"),
-        ("p.csv", "id,prompt\n1,x, y\n", "needs 2 columns"),
-        ("p.txt", "\n", "there is none"),
+        ("p.csv", "id,prompt\n1,x, y\n", "line 2: 3 cells where the first line names 2"),
+        ("p.txt", "\n", "holds no prompts"),
     ],
 )
 def test_faulty_prompts_are_one_clear_error(tmp_path: Path, name: str, content: str, message: str) -> None:

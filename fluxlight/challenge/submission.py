@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from fluxlight.clips.faults import find_faults
-from fluxlight.clips.folders import SUFFIXES
+from fluxlight.clips.folders import SUFFIXES, found_name
 from fluxlight.files import atomic_path
+from fluxlight.tables import clip_name, first_double, same
 
 RATE, SECONDS, CLIPS = 44_100, 10, 100
 """Hz, seconds of a clip, and clips of a submission (ATTM challenge; FACTS sections 1 and 4: 441,000 samples)."""
@@ -46,8 +47,9 @@ def write_submission(folder: str | Path, ids: Sequence[str], out: str | Path) ->
     Files are stored as they are, in the order of ``ids``, without dates: equal clips give equal bytes.
 
     Args:
-        folder: holds ``<id>.wav`` for every id; other files than audio are left out.
-        ids: prompt ids.
+        folder: holds ``<id>.wav`` for every id, or the name that `fluxlight generate` gave it; other files than audio
+            are left out.
+        ids: prompt ids; one that cannot name a file, such as 14/214, goes by its generated name.
         out: the zip.
 
     Raises:
@@ -62,10 +64,10 @@ def write_submission(folder: str | Path, ids: Sequence[str], out: str | Path) ->
         # stored, not deflated: compressors differ from version to version
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file,
     ):
-        for id in ids:
-            entry = zipfile.ZipInfo(f"{id}.wav", _EPOCH)
+        for id, name in named(audio_names(Path(folder)), ids).items():
+            entry = zipfile.ZipInfo(f"{id if is_plain(id) else clip_name(id)}.wav", _EPOCH)
             entry.create_system, entry.external_attr = 3, 0o644 << 16
-            file.writestr(entry, (Path(folder) / f"{id}.wav").read_bytes())
+            file.writestr(entry, (Path(folder) / name).read_bytes())
     return out
 
 
@@ -74,13 +76,29 @@ def check_folder(folder: str | Path, ids: Sequence[str]) -> list[str]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"audio folder {folder} does not exist: render it with `fluxlight generate`")
-    files = {p.name: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.name[0] != "."}
-    problems = check_names(list(files), ids)
-    for id in ids:
-        if (path := files.get(f"{id}.wav")) is not None:
-            with path.open("rb") as file:
-                problems += [f"{path.name}: {fault}" for fault in check_clip(file)]
+    files = audio_names(folder)
+    problems = check_names(files, ids)
+    for name in named(files, ids).values():
+        with (folder / name).open("rb") as file:
+            problems += [f"{name}: {fault}" for fault in check_clip(file)]
     return problems
+
+
+def audio_names(folder: Path) -> list[str]:
+    """Names of the audio files of a folder."""
+    return [p.name for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+
+
+def is_plain(id: str) -> bool:
+    """Whether an id can name a file at the top of a zip."""
+    return "/" not in id and "\\" not in id and id not in ("", ".", "..")
+
+
+def named(names: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
+    """Id -> the wav among ``names`` that is its clip, for the ids that have one."""
+    stems = {same(name.removesuffix(".wav")): name for name in names if name.endswith(".wav")}
+    found = {id: stems.get(found_name(id, stems)) for id in ids}
+    return {id: name for id, name in found.items() if name is not None}
 
 
 def check_zip(path: str | Path, ids: Sequence[str] | None = None) -> list[str]:
@@ -116,7 +134,7 @@ def _problems(file: zipfile.ZipFile, ids: Sequence[str] | None) -> Iterator[str]
             yield f"{len(set(names))} files, the challenge wants {CLIPS}"
         ids = [name.removesuffix(".wav") for name in names if name.endswith(".wav")]
     yield from check_names(names, ids)
-    wanted = {f"{id}.wav" for id in ids}
+    wanted = set(named(names, ids).values())
     for entry in entries:
         if entry.filename not in wanted:
             continue
@@ -137,19 +155,18 @@ def _problems(file: zipfile.ZipFile, ids: Sequence[str] | None) -> Iterator[str]
 
 def check_names(names: Sequence[str], ids: Sequence[str]) -> list[str]:
     """Ids without a file, and files without an id."""
-    wanted = {f"{id}.wav": id for id in ids}
-    problems = [f"{name}: missing" for name in wanted if name not in names]
-    for name in sorted(set(names) - set(wanted)):
+    found = named(names, ids)
+    problems = [f"{id}.wav: missing" for id in ids if id not in found]
+    for name in sorted(set(names) - set(found.values())):
         if "/" in name or "\\" in name or name.startswith("."):
             problems.append(f"{name!r} is not a plain name at the top")
         elif not name.endswith(".wav"):
             problems.append(f"{name!r} is no wav")
         else:
             problems.append(f"{name!r} belongs to no prompt")
-    # an id that is a path could never be a plain name
-    return problems + [
-        f"id {id!r} cannot name a file" for id in ids if "/" in id or "\\" in id or id in ("", ".", "..")
-    ]
+    if twice := first_double(clip_name(id) for id in ids):
+        problems.append(f"ids {ids[twice[0]]!r} and {ids[twice[1]]!r} name one file")
+    return problems + [f"id {id!r} cannot name a file" for id in ids if not clip_name(id)]
 
 
 def check_clip(source: IO[bytes]) -> list[str]:

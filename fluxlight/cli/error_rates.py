@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("--model", nargs="+", default=[], metavar="FOLDER",
         help="clips of one model under 2 or more noise seeds, the same prompts in each folder")  # fmt: skip
-    add("--prompts", help="prompts of --model: JSON list of {id, prompt}, CSV id,prompt, or a prompt store")
+    add("--prompts", help="prompts of --model: TSV, CSV, JSON or JSONL with id and prompt, a text, or a prompt store")
     add("--data", help="folder of real clips for other halves (default: reference split of the embedded corpus)")
     add("--data-prompts", help="prompts of --data")
     add("--clips", type=int, default=200, help="clips of the corpus for the halves (200)")

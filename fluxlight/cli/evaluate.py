@@ -34,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     add("folders", nargs="*", help="folders of audio, one file <prompt id>.wav|flac|mp3 each; named by the folder")
     add("--system", type=_named, action="append", default=[], metavar="NAME=FOLDER", help="a folder with a row name")
     add("--scores", type=_named, action="append", default=[], metavar="NAME=FILE",
-        help="precomputed per-clip scores, JSON id -> system -> value, instead of audio")  # fmt: skip
-    add("--prompts", required=True, help="JSON list of {id, prompt}, CSV id,prompt, or a prompt store")
+        help="per-clip scores in place of audio: JSON id -> system -> value, or a table id,system...")  # fmt: skip
+    add("--prompts", required=True, help="TSV, CSV, JSON or JSONL with id and prompt, a text, or a prompt store")
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of reference audio, or statistics saved by an earlier run (.safetensors; give one for each "
         "loudness and window rule)")  # fmt: skip

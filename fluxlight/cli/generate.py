@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
     add("--model", required=True, help="model folder, bundle, run folder, or hf://user/name of the hub")
     add("--prompts", dest="file", default=None, metavar="FILE",
-        help="prompts: a text (one a line), JSON, CSV or TSV with id and prompt, or - for standard input")  # fmt: skip
+        help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
     add("--format", choices=("wav", "flac"), default="wav", help="of the files, 16 bit (wav)")
     add("--seed", type=int, default=42, help="noise seed of the first prompt; prompt i has this plus i (42)")

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("--audio", help="folder of clean clips <prompt id>.wav|flac|mp3 (default: slice of the embedded corpus)")
-    add("--prompts", help="prompts of --audio: JSON list of {id, prompt}, CSV id,prompt, or a prompt store")
+    add("--prompts", help="prompts of --audio: TSV, CSV, JSON or JSONL with id and prompt, a text, or a prompt store")
     add("--clips", type=int, default=50, help="clips that are damaged (50)")
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of audio or statistics file for FAD and KAD (default: reference split of the corpus)")  # fmt: skip

@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import sys
-from pathlib import Path
-from typing import Any
 
 from fluxlight.challenge.rank import borda_points, borda_rank
 from fluxlight.cli.arguments import Arguments
-from fluxlight.files import read_json
-
-
-def read_results(path: str) -> dict[str, dict[str, float]]:
-    """System -> measure -> value from JSON of that shape, a CSV ``system,measure...`` or an evaluation's table.json."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"results file {path} does not exist")
-    if path.endswith(".csv"):
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or "system" not in rows[0]:
-            raise ValueError(f"{path}: the first line must name the columns system and one per measure")
-        found: Any = {row.pop("system"): row for row in rows}
-    else:
-        found = read_json(path)
-    if isinstance(found, dict) and "tables" in found:
-        systems = next(iter(found["tables"].values()))["systems"]
-        found = {
-            name: {
-                **{d: value["value"] for d, value in entry.get("distances", {}).items() if d != "diversity"},
-                **{m: value["mean"] for m, value in entry["scores"].items()},
-            }
-            for name, entry in systems.items()
-        }
-    try:
-        return {system: {m: float(value) for m, value in row.items()} for system, row in found.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(
-            f"{path}: every system needs a number for every measure (system -> measure -> value)"
-        ) from None
+from fluxlight.tables import read_results
 
 
 def main(args: list[str]) -> int:
@@ -47,7 +15,7 @@ def main(args: list[str]) -> int:
         prog="fluxlight rank",
         description="Points = systems strictly beaten, summed over the measures (ATTM challenge).",
     )
-    parser.add_argument("results", help="JSON system -> measure -> value, CSV system,measure..., or table.json")
+    parser.add_argument("results", help="JSON system -> measure -> value, a table system,measure..., or table.json")
     parser.add_argument("--measures", nargs="+", help="which measures count (default: all)")
     parser.add_argument("--lower", nargs="*", default=["fad", "fad_windows", "kad", "mad"],
                         help="measures where small wins (fad fad_windows kad mad)")  # fmt: skip

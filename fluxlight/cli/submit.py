@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("folder", nargs="?", help="folder of <id>.wav files, as `fluxlight generate` writes it")
-    add("--prompts", help="JSON list of {id, prompt}, CSV id,prompt, or a prompt store: which ids there must be")
+    add("--prompts", help="which ids there must be: what `fluxlight generate --prompts` takes")
     add("--out", default="submission.zip", help="the zip (submission.zip)")
     add("--check", metavar="ZIP", help="check this zip and write nothing; without --prompts its ids are only counted")
     return p

@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.files import some_names
+from fluxlight.tables import clip_name, first_double, same
 
 SUFFIXES = (".wav", ".flac", ".mp3")
+
+
 def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str = "") -> list[Path]:
     """The audio file ``<id>.wav|flac|mp3`` of every prompt id in ``folder``, in the order of ``ids``.
 
-    A folder that a run has rendered (with candidates.jsonl) is read by its rows. A missing or a surplus file, or two
-    files of one id, is an error that lists them.
+    An id that cannot name a file is found under the name that `fluxlight generate` gives it. A folder that a run has
+    rendered (with candidates.jsonl) is read by its rows. A missing or a surplus file, or two files of one id, is an
+    error that lists them.
     """
-    folder, name = Path(folder), system or Path(folder).name
+    folder, system = Path(folder), system or Path(folder).name
     if not folder.is_dir():
-        raise FileNotFoundError(f"system {name}: folder {folder} does not exist")
+        raise FileNotFoundError(f"system {system}: folder {folder} does not exist")
     found: dict[str, list[Path]] = {}
     if (folder / ROWS).is_file():
         for row in read_candidates(folder):
             if not row.error and (folder / row.audio).is_file():
-                found.setdefault(row.id, []).append(folder / row.audio)
+                found.setdefault(same(row.id), []).append(folder / row.audio)
     else:
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                found.setdefault(path.stem, []).append(path)
-    if missing := [i for i in ids if i not in found]:
+                found.setdefault(same(path.stem), []).append(path)
+    names = [found_name(i, found) for i in ids]
+    if missing := [i for i, name in zip(ids, names, strict=True) if name not in found]:
         raise FileNotFoundError(
-            f"system {name}: {len(missing)} of {len(ids)} prompts have no clip in {folder}: {some_names(missing)}"
+            f"system {system}: {len(missing)} of {len(ids)} prompts have no clip in {folder}: {some_names(missing)}"
         )
-    wanted = set(ids)
+    if twice := first_double(names):
+        one, other = (ids[k] for k in twice)
+        raise ValueError(f"system {system}: ids {one!r} and {other!r} name one clip in {folder}: rename one of them")
+    wanted = set(names)
     if surplus := [stem for stem in found if stem not in wanted]:
-        raise ValueError(f"system {name}: {len(surplus)} clips in {folder} belong to no prompt: {some_names(surplus)}")
+        raise ValueError(
+            f"system {system}: {len(surplus)} clips in {folder} belong to no prompt: {some_names(surplus)}"
+        )
     if double := [stem for stem, paths in found.items() if len(paths) > 1]:
-        raise ValueError(f"system {name}: more than one file per id in {folder}: {some_names(double)}")
-    return [found[i][0] for i in ids]
+        raise ValueError(f"system {system}: more than one file per id in {folder}: {some_names(double)}")
+    return [found[i][0] for i in names]
+
+
+def found_name(id: str, found: Container[str]) -> str:
+    """The name without suffix, among those ``found``, under which the clip of an id is; else the one it should have."""
+    return next((name for name in (same(id), clip_name(id)) if name in found), same(id))
 
 
 def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:

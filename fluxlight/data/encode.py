@@ -11,6 +11,7 @@ import torch
 
 from fluxlight.codec import Codec
 from fluxlight.data.sources import CorpusSplit, Source
+from fluxlight.data.store import require_keys
 from fluxlight.data.writer import LatentStoreWriter
 from fluxlight.device import chosen
 from fluxlight.encoders import TextAudioModel, TextEncoder
@@ -81,6 +82,8 @@ def encode(
         print(f"nothing to do: {out} is finished", file=sys.stderr)
         return
     rows = source.rows
+    # before the first clip is encoded
+    require_keys(rows, f"store {out}")
     place = chosen(device)
     for model in (codec, text, clap, reward):
         if model is not None:

@@ -21,6 +21,9 @@ def read_selection(path: str | Path, verb: str) -> list[dict[str, Any]]:
     rows = read_jsonl(path)
     if not rows:
         raise ValueError(f"selection {path} is empty: predict more candidates, or relax the selection")
+    for number, row in enumerate(rows, 1):
+        if lacking := sorted({"id", "prompt"} - row.keys()):
+            raise ValueError(f"selection {path} row {number} has no {lacking[0]}: run 'fluxlight select {verb}' again")
     return rows
 
 
@@ -30,7 +33,8 @@ class Generated:
     The sampled latents are used as they are, not decoded and encoded again (our choice; upstream's is not public).
 
     Args:
-        rows: each with ``id`` (of the caption's clip in ``store``), ``latent`` (file below ``folder``), ``reward``.
+        rows: each with ``id`` and ``prompt`` (of the caption's clip in ``store``: both must agree), ``latent`` (file
+            below ``folder``), ``reward``.
         folder: where latents are.
         store: the training store, for the texts.
     """
@@ -38,7 +42,7 @@ class Generated:
     def __init__(self, rows: Sequence[dict[str, Any]], folder: str | Path, store: LatentStore) -> None:
         store.require_latents()
         self.store = store
-        self.positions = np.array([store.position(row["id"]) for row in rows])
+        self.positions = np.array([store.position(str(row["id"]), str(row["prompt"])) for row in rows])
         self.latents = np.stack([self._load(Path(folder) / row["latent"]) for row in rows])
         self.scores = np.array([float(row["reward"]) for row in rows], dtype=np.float32)
         if not np.isfinite(self.scores).all():

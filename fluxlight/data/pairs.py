@@ -18,7 +18,7 @@ class Pairs:
     """Generated winners and losers, row by row of one prompt.
 
     Args:
-        rows: of pairs.jsonl: ``id``, ``winner`` and ``loser``, each with ``latent`` and ``reward``.
+        rows: of pairs.jsonl: ``id``, ``prompt``, ``winner`` and ``loser``, each with ``latent`` and ``reward``.
         folder: where latents are.
         store: the training store, for the texts.
     """
@@ -28,7 +28,8 @@ class Pairs:
             if row["winner"]["latent"] == row["loser"]["latent"]:
                 raise ValueError(f"pair of {row['id']} sets a clip against itself: run 'fluxlight select pairs' again")
         self.winner, self.loser = (
-            Generated([{"id": r["id"], **r[side]} for r in rows], folder, store) for side in ("winner", "loser")
+            Generated([{**r[side], "id": r["id"], "prompt": r["prompt"]} for r in rows], folder, store)
+            for side in ("winner", "loser")
         )
 
     def __len__(self) -> int:

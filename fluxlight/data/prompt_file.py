@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from fluxlight.data.sources import Source
 from fluxlight.files import sha256
+from fluxlight.tables import read_prompt_rows
 from fluxlight.weights import locate
 
 
 class PromptFile(Source):
-    """Prompts of a JSON list of {id, prompt} or a CSV with columns id and prompt, in their order.
+    """Prompts of any file that `fluxlight generate` reads, in their order.
 
     Args:
         path: the file; null is SDD-100, ``sdd100_prompts.json`` in the weights folder.
@@ -23,18 +23,18 @@ class PromptFile(Source):
 
     def __init__(self, path: str | None = None) -> None:
         self.path = locate("sdd100_prompts.json", path)
+        # now, not when they are asked for: a file that cannot be read begins no slice
+        self._rows = [{"id": row.id, "caption": row.prompt} for row in read_prompt_rows(self.path)]
 
     @property
     def recipe(self) -> dict[str, Any]:
         """Hash of the file."""
         return {"prompts": sha256(self.path)[:16]}
 
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    @property
+    def rows(self) -> list[dict[str, Any]]:
         """``id`` and ``caption`` of every prompt."""
-        from fluxlight.prompts import read_prompts
-
-        return [{"id": prompt.id, "caption": prompt.prompt} for prompt in read_prompts(self.path)]
+        return self._rows
 
     def audio(self, start: int, stop: int) -> Tensor:
         """None: prompts have no audio."""

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fluxlight.tables import read_prompt_rows, same
+
 LOWEST = 16_000
 """Hz below which a file is refused: most of the range of music is missing (our choice)."""
 
@@ -97,8 +99,9 @@ class AudioFolder(Source):
     ``LOWEST`` Hz where more is asked for, is an error.
 
     Args:
-        captions: TSV with the columns id and caption, with or without a header.
-        folder: of ``<id><suffix>`` files; null for a list of prompts without audio.
+        captions: table with the columns id and caption, or any other list of prompts (`fluxlight.tables`).
+        folder: of ``<id><suffix>`` files, where an id may hold folders and may end with the suffix; null for a list of
+            prompts without audio.
         suffix: of the files.
         sample_rate: Hz to resample to.
         seconds: length of a clip.
@@ -114,8 +117,8 @@ class AudioFolder(Source):
     ) -> None:
         self.captions, self.folder, self.suffix = Path(captions), Path(folder) if folder else None, suffix
         self.sample_rate, self.samples = sample_rate, round(seconds * sample_rate)
-        if not self.captions.is_file():
-            raise FileNotFoundError(f"captions {captions} does not exist: give a TSV with the columns id and caption")
+        # now, not when they are asked for: a table that cannot be read begins no store
+        self._rows = [{"id": row.id, "caption": row.prompt} for row in read_prompt_rows(captions, "captions")]
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -124,22 +127,22 @@ class AudioFolder(Source):
 
         return {"captions": sha256(self.captions)[:16], "sample_rate": self.sample_rate, "samples": self.samples}
 
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    @property
+    def rows(self) -> list[dict[str, Any]]:
         """Rows of the table."""
-        rows = []
-        for number, line in enumerate(self.captions.read_text(encoding="utf-8").splitlines(), 1):
-            cells = line.split("\t")
-            if number == 1 and cells[:2] == ["id", "caption"] or not line.strip():
-                continue
-            if len(cells) < 2:
-                raise ValueError(f"{self.captions} line {number} has no tab: each line is id<TAB>caption")
-            rows.append({"id": cells[0], "caption": cells[1]})
-        return rows
+        return self._rows
 
     def audio(self, start: int, stop: int) -> Tensor:
         """Clips read from files."""
         return torch.stack([self._read(row["id"]) for row in self.rows[start:stop]])
+
+    def _path(self, id: str) -> Path:
+        """Where the file of an id is: under its very name, or under it with its accents written otherwise."""
+        assert self.folder is not None
+        path = self.folder / (id if id.lower().endswith(self.suffix.lower()) else f"{id}{self.suffix}")
+        if path.is_file() or id.isascii() or not path.parent.is_dir():
+            return path
+        return next((p for p in sorted(path.parent.iterdir()) if same(p.name) == same(path.name)), path)
 
     def _read(self, id: str) -> Tensor:
         import soundfile
@@ -147,7 +150,7 @@ class AudioFolder(Source):
 
         if self.folder is None:
             raise ValueError("the source has captions only: give source.folder, or encode with --text_only true")
-        path = self.folder / f"{id}{self.suffix}"
+        path = self._path(id)
         try:
             wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError):

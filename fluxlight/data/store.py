@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from fluxlight.files import read_json, read_jsonl
+from fluxlight.tables import first_double
 from fluxlight.types import Batch, PromptBatch
 
 VERSION = 1
@@ -65,6 +66,7 @@ class LatentStore:
                 raise ValueError(
                     f"store {self.folder}: {name} has {length} rows, meta.json says {self.meta['n']}: encode it again"
                 )
+        require_keys(self.rows, f"store {self.folder}")
         if self.score is not None and (bad := int((~np.isfinite(self.score)).sum())):
             raise ValueError(
                 f"store {self.folder}: score.npy holds {bad} non-finite score(s): delete the folder and encode it again"
@@ -88,14 +90,25 @@ class LatentStore:
         """Text of each clip, as it was encoded without its prefix."""
         return [row["caption"] for row in self.rows]
 
-    def position(self, id: str) -> int:
-        """Row of a clip id."""
+    def position(self, id: str, caption: str | None = None) -> int:
+        """Row of a clip id, which must have this caption: nothing is trained under another text than it was made for.
+
+        Args:
+            id: of the clip.
+            caption: what it must be called there; None asks for the id alone.
+        """
         try:
-            return self._positions[id]
+            found = self._positions[id]
         except KeyError:
             raise ValueError(
                 f"clip {id!r} is not in store {self.folder}: the rows were made from another store"
             ) from None
+        if caption is not None and self.rows[found]["caption"] != caption:
+            raise ValueError(
+                f"clip {id!r} has the caption {self.rows[found]['caption']!r} in store {self.folder}, but the row was "
+                f"made for {caption!r}: give the store it was predicted from, or predict again"
+            )
+        return found
 
     @cached_property
     def _positions(self) -> dict[str, int]:
@@ -159,6 +172,16 @@ class LatentStore:
         rows = [self.rows[i] for i in index]
         return PromptBatch(
             [r["id"] for r in rows], [r["caption"] for r in rows], text, text_c, torch.tensor(list(seeds))
+        )
+
+
+def require_keys(rows: Sequence[dict[str, Any]], where: str) -> None:
+    """Raise where two rows have one id: ids are what candidates, experts and pairs find their caption by."""
+    if double := first_double(row["id"] for row in rows):
+        before, again = double
+        raise ValueError(
+            f"{where}: id {rows[again]['id']!r} is given twice, in rows {before + 1} and {again + 1}: "
+            "give every row an id of its own, and encode to a new folder"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from fluxlight.data.store import VERSION
+from fluxlight.data.store import VERSION, require_keys
 from fluxlight.files import atomic_path, read_json, write_json, write_jsonl
 
 
@@ -91,13 +91,14 @@ class LatentStoreWriter:
         """Pack shards 0 .. shards - 1.
 
         Args:
-            rows: id, caption, ... of every clip in order.
+            rows: id, caption, ... of every clip in order; ids are keys, a doubled one is refused.
             shards: number of shards.
             special: tokens and text_c of the empty and the negative text.
             text_len: T, tokens of a padded text.
             identities: names and hashes of codec, text encoder, CLAP and reward.
             statistics: mean and std ``(D,)`` that latents are normalised by; None: those of these latents.
         """
+        require_keys(rows, f"store {self.folder}")
         texts = [np.asarray(t, dtype=np.float16) for t in special[0]]
         text_c = [*special[1].astype(np.float32)]
         known: dict[str, int] = {}

@@ -11,9 +11,10 @@ import numpy as np
 
 from fluxlight.evaluation.compare import Against, compare
 from fluxlight.evaluation.measure import PROTOCOLS, Judges, PerClip, measure, measure_all
-from fluxlight.files import hash_of, read_json, write_json, write_text
+from fluxlight.files import hash_of, some_names, write_json, write_text
 from fluxlight.metrics.reference import Reference
 from fluxlight.prompts import Prompt, as_prompts
+from fluxlight.tables import read_values, same
 
 VERSION = 1
 """Layout of table.json; it grows when a key changes its meaning."""
@@ -23,31 +24,21 @@ def read_scores(files: Mapping[str, str | os.PathLike[str]], prompts: Sequence[P
     """Systems from precomputed per-clip scores.
 
     Args:
-        files: metric -> JSON file of prompt id -> system -> value.
+        files: metric -> file: JSON of prompt id -> system -> value, or a table id,system... (`fluxlight.tables`).
         prompts: the slice; ids that a file lacks or has beyond it are errors that list them.
     """
-    ids = [p.id for p in prompts]
+    ids = [same(p.id) for p in prompts]
     rows: dict[str, PerClip] = {}
     for metric, path in files.items():
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"scores {metric}: file {path} does not exist")
-        table = read_json(path)
-        if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
-            raise ValueError(f"scores {metric}: {path} is not a JSON object id -> system -> value")
-        if missing := [i for i in ids if i not in table]:
-            raise ValueError(f"scores {metric}: {len(missing)} prompts have no row in {path}: {', '.join(missing)}")
+        table = {same(id): values for id, values in read_values(path, f"scores {metric}", "id").items()}
+        if missing := [p.id for p, i in zip(prompts, ids, strict=True) if i not in table]:
+            raise ValueError(f"scores {metric}: {len(missing)} prompts have no row in {path}: {some_names(missing)}")
         if surplus := sorted(set(table) - set(ids)):
             raise ValueError(
-                f"scores {metric}: {len(surplus)} rows of {path} belong to no prompt: {', '.join(surplus)}"
+                f"scores {metric}: {len(surplus)} rows of {path} belong to no prompt: {some_names(surplus)}"
             )
-        systems = list(table[ids[0]])
-        for system in systems:
-            if lacking := [i for i in ids if system not in table[i]]:
-                raise ValueError(f"scores {metric}: system {system} has no value for {', '.join(lacking)} in {path}")
+        for system in table[ids[0]]:
             values = np.array([table[i][system] for i in ids], dtype=np.float64)
-            if not np.isfinite(values).all():
-                bad = [i for i, value in zip(ids, values, strict=True) if not np.isfinite(value)]
-                raise ValueError(f"scores {metric}: system {system} is not finite for {', '.join(bad)} in {path}")
             rows.setdefault(system, PerClip(system, list(prompts))).scores[metric] = values
     return list(rows.values())
 

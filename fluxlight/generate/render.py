@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from fluxlight.generate.pipeline import Notice
 from fluxlight.generate.prompts import seeds_of
 from fluxlight.prompts import Prompt, one_warning
 from fluxlight.rewards import Reward
+from fluxlight.tables import clip_name
 
 MANIFEST = "manifest.jsonl"
 Row = dict[str, Any]
@@ -112,14 +112,14 @@ def file_names(prompts: Sequence[Prompt], format: str) -> list[str]:
     """File name of each prompt: its id, anything but letters, digits, ``_``, ``.`` and ``-`` made a dash."""
     names: dict[str, str] = {}
     for prompt in prompts:
-        name = re.sub(r"[^\w.-]+", "-", prompt.id).lstrip(".")
+        name = clip_name(prompt.id)
         if not name or len(name) > 200:
             raise ValueError(f"prompt id {prompt.id[:40]!r} cannot name a file: use 1 to 200 letters and digits")
         # some file systems do not tell A from a
         if name.lower() in names:
             raise ValueError(f"prompt ids {names[name.lower()]!r} and {prompt.id!r} name one file: rename one of them")
         names[name.lower()] = prompt.id
-    return [re.sub(r"[^\w.-]+", "-", prompt.id).lstrip(".") + f".{format}" for prompt in prompts]
+    return [f"{clip_name(prompt.id)}.{format}" for prompt in prompts]
 
 
 def _is_made(row: Row | None, plan: Row, out: Path) -> bool:

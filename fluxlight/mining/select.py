@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fluxlight import tables
 from fluxlight.clips.candidates import key_of
-from fluxlight.files import read_json, read_jsonl
 
 Row = dict[str, Any]
 SIDE = ("seed", "checkpoint", "audio", "latent", "reward", "clap")
@@ -106,19 +106,20 @@ def select_pairs(
     if margin < 0:
         raise ValueError(f"margin is {margin}: it must be at least 0")
     refuse_slice(rows := list(rows), slice_ids)
-    groups: dict[str, list[Row]] = {}
+    # by id and caption: two clips are compared under one text, never under two that share an id
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in usable(rows, key):
-        groups.setdefault(str(row["id"]), []).append(row)
+        groups.setdefault((str(row["id"]), str(row["prompt"])), []).append(row)
     if not groups:
         raise ValueError(f"none of {len(rows)} rows has a finite {key}: run `fluxlight score` and look at the errors")
     pairs = []
-    for id, group in sorted(groups.items()):
+    for (id, prompt), group in sorted(groups.items()):
         winner = max(group, key=lambda row: row[key])  # max and min take the first of equals: the smaller key
         loser = min(group, key=lambda row: row[key])
         difference = winner[key] - loser[key]
         if difference > margin:
             sides = {name: {c: row.get(c) for c in SIDE} for name, row in (("winner", winner), ("loser", loser))}
-            pairs.append({"id": id, "prompt": winner["prompt"], "key": key, "margin": difference, **sides})
+            pairs.append({"id": id, "prompt": prompt, "key": key, "margin": difference, **sides})
     if not pairs:
         raise ValueError(
             f"no prompt of {len(groups)} has two candidates whose {key} differs by more than {margin}: "
@@ -128,12 +129,7 @@ def select_pairs(
 
 
 def read_ids(path: str | Path) -> set[str]:
-    """Ids of a slice: a JSON list of rows (`sdd100/prompts.json`), a .jsonl, or a folder that holds rows.jsonl."""
-    path = Path(path)
-    path = path / "rows.jsonl" if path.is_dir() else path
-    if not path.is_file():
+    """Ids of a slice: its prompts in any file that `fluxlight generate` reads, or a store."""
+    if not Path(path).exists():
         raise FileNotFoundError(f"slice {path} is missing: give a prompts .json, a .jsonl or a store with rows.jsonl")
-    rows = read_json(path) if path.suffix == ".json" else read_jsonl(path)
-    if not rows or not all(isinstance(row, dict) and "id" in row for row in rows):
-        raise ValueError(f"{path} holds no rows with an id: give the prompts of the evaluation slice")
-    return {str(row["id"]) for row in rows}
+    return set(tables.read_ids(path, "slice"))

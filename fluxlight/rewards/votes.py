@@ -1,12 +1,11 @@
 """Votes of listeners to preference pairs: a table of which of two clips won, to the inputs of a head (FACTS section 5).
 
-The table is a CSV (or a TSV) with the columns ``a`` and ``b``, audio files relative to the table, and ``winner``: a, b
-or tie. ``prompt``, ``system_a`` and ``system_b`` may stand beside them.
+The table (CSV, TSV, JSON or JSONL) has the columns ``a`` and ``b``, audio files relative to the table, and ``winner``:
+a, b or tie. ``prompt``, ``system_a`` and ``system_b`` may stand beside them.
 """
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fluxlight.files import atomic_path, hash_of
 from fluxlight.prompts import is_empty
 from fluxlight.rewards.pairs import FeaturePairs
 from fluxlight.rewards.preferences import Preferences
+from fluxlight.tables import read_vote_rows
 
 TARGETS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 CHUNK = 64
@@ -39,27 +39,15 @@ class Vote:
     prompt: str = ""
     system_a: str = ""
     system_b: str = ""
+    line: int = 0
 
 
 def read_votes(table: Path) -> list[Vote]:
-    """The rows of a table; what does not fit is one line that names its row."""
-    if not table.is_file():
-        raise FileNotFoundError(f"no votes at {table}: give a CSV with the columns a, b and winner")
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ","))
+    """The rows of a table; what does not fit is one line that names its line (`fluxlight.tables.read_vote_rows`)."""
     votes = []
-    for number, row in enumerate(rows, 2):
-        if lost := [name for name in ("a", "b", "winner") if not row.get(name)]:
-            raise ValueError(f"{table} line {number}: {lost[0]} is missing: each line has a, b and winner")
-        if row["winner"] not in TARGETS:
-            raise ValueError(f"{table} line {number}: winner is {row['winner']!r}: write a, b or tie")
-        a, b = (table.parent / row[side] for side in ("a", "b"))
-        said = (row.get(name) or "" for name in ("prompt", "system_a", "system_b"))
-        votes.append(Vote(a, b, TARGETS[row["winner"]], *said))
-    if not votes:
-        raise ValueError(f"{table} holds no votes")
-    if len({bool(side) for vote in votes for side in (vote.system_a, vote.system_b)}) > 1:
-        raise ValueError(f"{table}: some votes name their systems, some do not: name both in every line, or none")
+    for row in read_vote_rows(table):
+        a, b = table.parent / row.a, table.parent / row.b
+        votes.append(Vote(a, b, TARGETS[row.winner], row.prompt, row.system_a, row.system_b, row.line))
     return votes
 
 
@@ -86,7 +74,10 @@ def prepare(
     votes = read_votes(table)
     files = sorted({side for vote in votes for side in (vote.a, vote.b)})
     if lost := [path for path in files if not path.is_file()]:
-        raise FileNotFoundError(f"{table}: {len(lost)} of {len(files)} clips are not there, the first {lost[0]}")
+        line = min(vote.line for vote in votes if lost[0] in (vote.a, vote.b))
+        raise FileNotFoundError(
+            f"{table} line {line}: {len(lost)} of {len(files)} clips are not there, the first {lost[0]}: put it there"
+        )
     encoders: list[TextAudioModel | Mert] = [clap, *([mert] if mert else [])]
     for encoder in encoders:
         encoder.to(chosen(device))
