@@ -10,6 +10,7 @@ from callbacks.measures import (
     FADCallback,
     KADCallback,
     MADCallback,
+    Measure,
     RewardCallback,
 )
 from callbacks.media import SliceMedia
@@ -28,6 +29,7 @@ __all__ = [
     "KADCallback",
     "LastCheckpoint",
     "MADCallback",
+    "Measure",
     "PowerEMA",
     "RenderSlice",
     "RewardCallback",

@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from callbacks.render_slice import PROTOCOL, RenderSlice
+from fluxlight import measures
 from fluxlight.encoders import TextAudioModel
+from fluxlight.measures import MEASURES
 from fluxlight.metrics import (
     ClapScore,
     Diversity,
@@ -22,7 +25,7 @@ from fluxlight.metrics import (
 from fluxlight.rewards import Reward
 
 
-class Measure(L.Callback, ABC):
+class SliceMeasure(L.Callback, ABC):
     """Logs one number of the rendered slice as ``key``.
 
     Every process has the gathered embeddings of all clips and measures them, so nothing is synchronised.
@@ -59,7 +62,63 @@ class Measure(L.Callback, ABC):
             )
 
 
-class _Distance(Measure):
+class Measure(SliceMeasure):
+    """Any measure of `fluxlight.measures` over the slice, logged as ``val/<its name>``.
+
+    Args:
+        measure: its name, or class name.
+        embedder: audio embedder; one that only judges.
+        reference: statistics file made with this embedder, for a measure that needs one; null there: not measured.
+        key: under which the number is logged.
+    """
+
+    def __init__(
+        self, measure: str, embedder: TextAudioModel, reference: str | None = None, key: str | None = None
+    ) -> None:
+        named = {kind.__name__: kind for kind in MEASURES.values()} | MEASURES
+        if measure not in named or named[measure].takes != "clips":
+            known = ", ".join(name for name, kind in MEASURES.items() if kind.takes == "clips")
+            raise ValueError(f"measure {measure!r} is not one of the clips' embeddings: use {known}")
+        self.kind = named[measure]
+        super().__init__(key or f"val/{self.kind.name}")
+        self.embedder, self.path = embedder, reference
+        self.metric = GramMetric(self.kind) if self.kind.needs == "nothing" else None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Read the reference now: a missing one must not end a long run."""
+        super().setup(trainer, pl_module, stage)
+        if self.path is not None and self.metric is None:
+            reference = Reference.load(self.path)
+            reference.check(self.embedder.identity, PROTOCOL)
+            if lacks := self.kind.lacks(reference):
+                raise ValueError(f"{self.kind.name} {lacks}: reference {self.path} is not such a one")
+            self.metric = GramMetric(self.kind, reference)
+
+    def fill(self, render: RenderSlice) -> None:
+        """Embeddings of all clips."""
+        self.metric.update(embeddings=render.embeddings(self.embedder))
+
+
+class GramMetric(Diversity):
+    """A measure of the gathered embeddings as a metric.
+
+    Args:
+        kind: the measure.
+        reference: what it needs.
+    """
+
+    def __init__(self, kind: type[measures.Measure], reference: Reference | None = None) -> None:
+        super().__init__(None, sync_on_compute=False)
+        self.kind, self.reference = kind, reference
+
+    def compute(self) -> Tensor:
+        """The measure, a float64 scalar."""
+        rows = self._all().numpy()
+        value = self.kind(len(rows), self.reference).gram(rows).distance()
+        return torch.tensor(value, dtype=torch.float64)
+
+
+class _Distance(SliceMeasure):
     """A distance of the slice to a frozen reference.
 
     Args:
@@ -130,7 +189,7 @@ class MADCallback(_Distance):
         super().__init__(embedder, reference, key)
 
 
-class DiversityCallback(Measure):
+class DiversityCallback(SliceMeasure):
     """Mean pairwise distance of the clips' embeddings, logged as ``val/diversity``: it falls when a model collapses.
 
     Args:
@@ -147,7 +206,7 @@ class DiversityCallback(Measure):
         self.metric.update(embeddings=render.embeddings(self.embedder))
 
 
-class CLAPCallback(Measure):
+class CLAPCallback(SliceMeasure):
     """Mean cosine of clips and prompts, logged as ``val/clap``.
 
     Args:
@@ -164,7 +223,7 @@ class CLAPCallback(Measure):
         self.metric.update(embeddings=render.embeddings(self.embedder), text=render.text_embeddings(self.embedder))
 
 
-class RewardCallback(Measure):
+class RewardCallback(SliceMeasure):
     """Mean reward of the clips, logged as ``val/reward``.
 
     Args:

@@ -16,7 +16,7 @@ from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.folders import audio_files
 from fluxlight.embedded.corpus import CorpusSpec, build
 from fluxlight.encoders.clap_b import ClapB
-from fluxlight.evaluation.judges import NAMES, load_judges
+from fluxlight.evaluation.judges import load_judges
 from fluxlight.evaluation.measure import prepare, reference_from_files
 from fluxlight.metrics.reference import Reference
 
@@ -30,7 +30,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes that render what the cache lacks, or listen")
     parser.add_argument("--loudness", choices=("locked", "delivered"), default="locked", help="protocol (locked)")
     parser.add_argument("--folder", type=Path, help="audio files in place of the corpus; of each its centre 10 s")
-    parser.add_argument("--judges", choices=NAMES, default="embedded", help="whose CLAP listens to the folder")
+    parser.add_argument("--judges", default="embedded", metavar="WORLD", help="whose CLAP listens to the folder")
     parser.add_argument("--out", required=True, help="statistics file (.safetensors)")
     given = parser.parse_args(args)
     if given.folder is None and given.judges != "embedded":

@@ -24,7 +24,6 @@ from experiments.cells.source import Source
 from experiments.cells.work import Outcome, make_all
 from experiments.chain.steps import clock
 from fluxlight.cli.arguments import Arguments
-from fluxlight.evaluation.judges import NAMES
 
 SMOKE_CLIPS = 4
 
@@ -42,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--clips", type=int, help="render and judge only the first so many prompts (all)")
     add("--jobs", type=int, help="processes that make cells, and that judge (1, or one a device)")
     add("--devices", default="", help="CUDA devices, one process each in turn: 0,1,2,3")
-    add("--judges", choices=NAMES, default="embedded", help="who judges (embedded)")
+    add("--judges", default="embedded", metavar="WORLD", help="who judges (embedded)")
     add("--resamples", type=int, metavar="N",
         help="bootstrap resamples and permutations of FAD and KAD (1000, or what Holm's correction needs)")  # fmt: skip
     add("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",

@@ -15,7 +15,7 @@ import numpy as np
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.clips.folders import rendering_of
-from fluxlight.evaluation.judges import NAMES, load_judges
+from fluxlight.evaluation.judges import load_judges
 from fluxlight.evaluation.measure import Judges, measure
 from fluxlight.files import write_json
 from fluxlight.metrics.statistics import slope, t_interval
@@ -48,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", help="rendered folders, one per score asked for")
     parser.add_argument("--prompts", required=True, help="prompts file or prompt store")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--judges", choices=NAMES, default="embedded", help="whose rewards judge")
+    parser.add_argument("--judges", default="embedded", metavar="WORLD", help="whose rewards judge")
     parser.add_argument("--optimised", action="append", default=[], metavar="NAME", help="a judge that also selected")
     parser.add_argument("--out", required=True, help="JSON to write")
     parser.add_argument("--plots", type=Path, required=True, help="folder of score_sweep_<reward>.png")

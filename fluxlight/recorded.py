@@ -50,3 +50,15 @@ def names_of(package: Any, bases: tuple[type, ...]) -> list[str]:
 def class_path(part: object) -> str:
     """Importable name of the class of ``part``, as a YAML ``class_path`` takes it."""
     return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def find_class(path: str) -> type[Any]:
+    """The class of an importable name."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"class {path} cannot be imported ({error}): check its name") from None
+    if not isinstance(found, type):
+        raise ValueError(f"{path} is no class: check its name")
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fluxlight.metrics.direction import LOWER_IS_BETTER
+from fluxlight.measures import better
 from fluxlight.report.table import MARK, arrow, label, number, probability, with_interval
 
 
@@ -82,16 +82,14 @@ def blocks(result: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> l
 
 def heading(metric: str, optimised: Sequence[str]) -> str:
     """Heading of a measure: its name, a mark where it was optimised, which way is better."""
-    if metric in LOWER_IS_BETTER or metric == "diversity":
-        return label(metric) + arrow(metric)
-    return label(metric) + (f" {MARK}" if metric in optimised else "") + " ↑"
+    return label(metric) + (f" {MARK}" if metric in optimised else "") + arrow(metric)
 
 
 def reading_order(metrics: Sequence[str], optimised: Sequence[str]) -> list[str]:
     """Distances, then the judges, then what was optimised, diversity last: saved tables have their keys sorted."""
 
     def rank(metric: str) -> tuple[int, str]:
-        return (metric in LOWER_IS_BETTER) * -1 + (metric in optimised) * 2 + (metric == "diversity") * 3, metric
+        return (better(metric) == "lower") * -1 + (metric in optimised) * 2 + (better(metric) == "neither") * 3, metric
 
     return sorted(dict.fromkeys(metrics), key=rank)
 

@@ -67,3 +67,14 @@ def _classes(args: Sequence[str]) -> Iterator[tuple[str, str, str]]:
                     yield part, given if isinstance(given, str) else given["class_path"], value
         elif flag in ("--model", "--data", "--model.class_path", "--data.class_path") and not value.startswith("{"):
             yield flag[2:].split(".")[0], value, flag
+
+
+def steps_of(args: Sequence[str]) -> tuple[str, ...]:
+    """Names of the steps that the configs of a command line have in their ``plan``, each once.
+
+    A step is added by a file alone, so that a misspelled flag is still refused.
+    """
+    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    files = [value for flag, value in zip(words, words[1:], strict=False) if flag in ("--config", "-c")]
+    plans = [read_yaml(file).get("plan") for file in files if Path(file).is_file()]
+    return tuple(dict.fromkeys(name for plan in plans if isinstance(plan, dict) for name in plan))

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.cli.arguments import Arguments
-from fluxlight.evaluation.judges import NAMES
-from fluxlight.evaluation.sets import EXTRAS
+from fluxlight.measures import EXTRAS, MEASURES
 from fluxlight.validity.damage import LADDERS
 
 AUDIBLE = [name for name, ladder in LADDERS.items() if ladder.apply is not None]
+
+PER_CLIP = [name for name in EXTRAS if MEASURES[name].takes == "clips"]
+"""Extra measures of one embedding a clip."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of audio or statistics file for FAD and KAD (default: the next clips of the corpus)")  # fmt: skip
     add("--reference-clips", type=int, default=300, help="clips of the corpus' reference split (300)")
-    add("--judges", choices=NAMES, default="embedded", help="embedded, or published where their weights are")
+    add("--judges", default="embedded", metavar="WORLD", help="embedded, or published where their weights are")
     add("--loudness", choices=("locked", "delivered"), default="locked", help="what the judges hear (locked)")
     add("--n", type=int, default=100, help="clips in a row (100)")
     add("--trials", type=int, default=200, help="A/A trials of each kind (200)")
@@ -42,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--damage", nargs="+", choices=AUDIBLE, default=["white_noise", "clipping", "low_pass"], metavar="LADDER",
         help=f"which of {', '.join(AUDIBLE)} (white_noise clipping low_pass)")  # fmt: skip
     add("--steps", type=int, default=3, help="steps of each damage, from the mildest on (3)")
-    add("--extra", nargs="*", default=[], choices=EXTRAS[1:], metavar="MEASURE", help="mad, diversity")
+    add("--extra", nargs="*", default=[], choices=PER_CLIP, metavar="MEASURE", help="mad, diversity")
     add("--resamples", type=int, default=199, help="permutations of FAD, KAD, MAD and diversity (199)")
     add("--jobs", type=int, default=1, help="processes (1)")
     add("--out", required=True, help="folder for error_rates.json, .md, plots and the finished trials")

@@ -10,9 +10,8 @@ from typing import Any
 
 from fluxlight.cli.arguments import Arguments
 from fluxlight.evaluation.compare import pairs_of
-from fluxlight.evaluation.judges import NAMES
-from fluxlight.evaluation.sets import EXTRAS
 from fluxlight.files import hash_of
+from fluxlight.measures import EXTRAS
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -41,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "loudness and window rule)")  # fmt: skip
     add("--baseline", help="compare every row with this one (default: with the row before)")
     add("--against", type=_named, action="append", default=[], metavar="ROW=OTHER", help="compare these two rows too")
-    add("--judges", choices=NAMES, default="embedded",
+    add("--judges", default="embedded", metavar="WORLD",
         help="embedded: CLAP-A, CLAP-B, reward A, reward B; published: LAION-CLAP and TuneJury")  # fmt: skip
     add("--extra", nargs="+", default=[], choices=EXTRAS, metavar="MEASURE",
         help="more measures of a whole row: fad_windows (fadtk: 10 s windows, 1 s hop), mad, diversity")  # fmt: skip

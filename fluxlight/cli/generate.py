@@ -167,8 +167,7 @@ def find_guidance(name: str, settings: list[str]) -> Any:
     """A kind of guidance by its name in `fluxlight.guidance` or its class path, with settings as ``name=value``."""
     from fluxlight import guidance
     from fluxlight.files import parse_yaml
-    from fluxlight.generate.parts import find_class
-    from fluxlight.recorded import names_of
+    from fluxlight.recorded import find_class, names_of
 
     kind = find_class(name) if "." in name else getattr(guidance, name, None)
     if not (isinstance(kind, type) and issubclass(kind, guidance.Guidance)):
@@ -186,7 +185,7 @@ def find_guidance(name: str, settings: list[str]) -> Any:
 
 def find_reward(name: str) -> Any:
     """A reward by class path, or by the name of one in `fluxlight.rewards`."""
-    from fluxlight.generate.parts import find_class
+    from fluxlight.recorded import find_class
     from fluxlight.rewards import Reward
 
     made = find_class(name if "." in name else f"fluxlight.rewards.{name}")

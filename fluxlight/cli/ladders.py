@@ -6,9 +6,11 @@ import argparse
 import sys
 
 from fluxlight.cli.arguments import Arguments
-from fluxlight.evaluation.judges import NAMES
-from fluxlight.evaluation.sets import EXTRAS
+from fluxlight.measures import EXTRAS, MEASURES
 from fluxlight.validity.damage import LADDERS
+
+PER_CLIP = [name for name in EXTRAS if MEASURES[name].takes == "clips"]
+"""Extra measures of one embedding a clip."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,13 +27,13 @@ def parser() -> argparse.ArgumentParser:
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of audio or statistics file for FAD and KAD (default: reference split of the corpus)")  # fmt: skip
     add("--reference-clips", type=int, default=300, help="clips of the corpus' reference split (300)")
-    add("--judges", choices=NAMES, default="embedded", help="embedded, or published where their weights are")
+    add("--judges", default="embedded", metavar="WORLD", help="embedded, or published where their weights are")
     add("--ladders", nargs="+", choices=list(LADDERS), default=list(LADDERS), metavar="LADDER",
         help=f"which of {', '.join(LADDERS)} (all)")  # fmt: skip
     add("--steps", type=int, default=5, help="steps of each ladder, from the mildest on (5)")
     add("--loudness", choices=("locked", "delivered", "both"), default="both",
         help="what the judges hear: every clip at -23 LUFS, as damaged, or one after the other (both)")  # fmt: skip
-    add("--extra", nargs="*", default=["mad", "diversity"], choices=EXTRAS[1:], metavar="MEASURE",
+    add("--extra", nargs="*", default=["mad", "diversity"], choices=PER_CLIP, metavar="MEASURE",
         help="further measures of all clips (mad diversity)")  # fmt: skip
     add("--resamples", type=int, default=199, help="bootstrap resamples of FAD, KAD, MAD and diversity (199)")
     add("--jobs", type=int, default=1, help="processes (1)")

@@ -6,6 +6,7 @@ import sys
 
 from fluxlight.challenge.rank import borda_points, borda_rank
 from fluxlight.cli.arguments import Arguments
+from fluxlight.measures import MEASURES, better
 from fluxlight.tables import read_results
 
 
@@ -17,7 +18,7 @@ def main(args: list[str]) -> int:
     )
     parser.add_argument("results", help="JSON system -> measure -> value, a table system,measure..., or table.json")
     parser.add_argument("--measures", nargs="+", help="which measures count (default: all)")
-    parser.add_argument("--lower", nargs="*", default=["fad", "fad_windows", "kad", "mad"],
+    parser.add_argument("--lower", nargs="*", default=[name for name in MEASURES if better(name) == "lower"],
                         help="measures where small wins (fad fad_windows kad mad)")  # fmt: skip
     chosen = parser.parse_args(args)
     try:

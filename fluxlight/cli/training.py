@@ -24,10 +24,10 @@ import fluxlight.guidance
 import fluxlight.heads
 import fluxlight.losses
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
-from fluxlight.cli.configs import MODE, refuse_switches, use_defaults
+from fluxlight.cli.configs import MODE, refuse_switches, steps_of, use_defaults
 from fluxlight.files import claim
 from fluxlight.recorded import names_of
-from fluxlight.stages.plan import Plan
+from fluxlight.stages.plan import plan_with
 from fluxlight.weights import use_folder
 
 VERBS = ("fit", "validate", "test", "predict")
@@ -39,9 +39,12 @@ _claimed: list[FileLock] = []
 class FluxCLI(LightningCLI):
     """Any LightningModule and data module by class path, a `Plan` to read numbers from, and ``--ckpt_path last``."""
 
+    steps: tuple[str, ...] = ()
+    """Steps of the plan that the given configs add."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the plan of the scale, and where published files lie."""
-        parser.add_class_arguments(Plan, "plan")
+        parser.add_class_arguments(plan_with(self.steps), "plan")
         where = "folder of published files; null: FLUXLIGHT_WEIGHTS, else weights in the cache folder"
         parser.add_argument("--weights_folder", type=str | None, default=None, help=where)
 
@@ -104,6 +107,7 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
     refuse_switches(args)
     kwargs: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False}
     try:
+        FluxCLI.steps = steps_of(args)
         FluxCLI(
             L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
             save_config_callback=save_config, seed_everything_default=0, auto_configure_optimizers=False,

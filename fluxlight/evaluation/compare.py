@@ -128,7 +128,7 @@ def compare(
         resamples: of the joint bootstrap and the permutation of FAD and KAD.
         repeats: of the real-vs-real floor.
         seed: of all resampling.
-        extra: more set measures, of ``fluxlight.evaluation.sets.EXTRAS``.
+        extra: more set measures, of ``fluxlight.measures.EXTRAS``.
         windows: reference of fadtk's windows, for the extra ``fad_windows``.
 
     Returns:

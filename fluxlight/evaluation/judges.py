@@ -1,35 +1,45 @@
-"""Judge sets: who judges in the embedded world and in the published one, under the names that tables use."""
+"""Judge sets: who judges in a world, under the names that tables use."""
 
 from __future__ import annotations
 
-from fluxlight.evaluation.judging import Judges
+from typing import Any
 
-NAMES = ("embedded", "published")
+from fluxlight.encoders.base import TextAudioModel
+from fluxlight.evaluation.judging import Judges
+from fluxlight.recorded import find_class
+from fluxlight.rewards.base import Reward
+from fluxlight.worlds import read_world
 
 
 def load_judges(name: str = "embedded") -> Judges:
     """The judges of a world; the first CLAP, on which nothing is optimised, gives FAD.
 
     Args:
-        name: "embedded" (CLAP-B and reward B judge, CLAP-A and reward A were optimised on) or "published" (LAION-CLAP
-            and TuneJury from the weights folder; the published system selects by both, FACTS section 3, so the caller
-            says what was optimised).
+        name: of the world ("embedded", "published"), or the path of a world's YAML (`fluxlight.worlds`).
 
     Raises:
         FileNotFoundError: published weights are absent; the line says which and where they come from.
+        ValueError: the world is not known, or names a judge that is none.
     """
-    if name == "embedded":
-        from fluxlight.encoders.clap_a import ClapA
-        from fluxlight.encoders.clap_b import ClapB
-        from fluxlight.rewards.embedded import RewardA, RewardB
+    given = read_world(name).get("judges")
+    if not isinstance(given, dict) or not given.get("claps"):
+        raise ValueError(f"world {name} has no judges: give claps, rewards and which of them are optimised on")
+    claps: dict[str, Any] = {key: _make(key, part, TextAudioModel, {}) for key, part in given["claps"].items()}
+    rewards = {key: _make(key, part, Reward, claps) for key, part in (given.get("rewards") or {}).items()}
+    return Judges(claps, rewards, frozenset(given.get("optimised") or ()))
 
-        a, b = ClapA(), ClapB()
-        rewards = {"reward_a": RewardA(clap=a), "reward_b": RewardB(clap=b)}
-        return Judges({"clap_b": b, "clap_a": a}, rewards, frozenset({"clap_a", "reward_a"}))
-    if name == "published":
-        from fluxlight.encoders.laion_clap import LaionClap
-        from fluxlight.rewards.published import TuneJuryReward
 
-        clap = LaionClap()
-        return Judges({"clap": clap}, {"reward": TuneJuryReward(clap=clap)})
-    raise ValueError(f"judges {name!r}: choose one of {', '.join(NAMES)}")
+def _make(name: str, part: Any, base: type[Any], claps: dict[str, Any]) -> Any:
+    if not isinstance(part, dict) or "class_path" not in part or set(part) - {"class_path", "init_args", "clap"}:
+        raise ValueError(f"judge {name} is {part!r}: give class_path, and init_args and clap if any")
+    kind, settings = find_class(part["class_path"]), dict(part.get("init_args") or {})
+    if not issubclass(kind, base):
+        raise ValueError(f"judge {name}: {part['class_path']} is no {base.__name__}")
+    if "clap" in part:
+        if part["clap"] not in claps:
+            raise ValueError(f"judge {name} stands on {part['on']!r}: name one of the claps, {', '.join(claps)}")
+        settings["clap"] = claps[part["clap"]]
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise ValueError(f"judge {name}: settings of {part['class_path']} do not fit ({error})") from None

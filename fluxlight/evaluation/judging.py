@@ -190,8 +190,7 @@ def _reward(
         return reward.score(audio, sample_rate, [prompt])[0]
     clap = next(judge for judge in judges.claps.values() if judge.identity == shared)
     text = torch.from_numpy(embed_texts([prompt], clap)).float()
-    second = reward.descriptors(audio, sample_rate)
-    return reward.score_embeddings(torch.from_numpy(embedding)[None], second, text)[0]
+    return reward.score_heard(audio, sample_rate, [prompt], torch.from_numpy(embedding)[None], text)[0]
 
 
 def _loudness(audio: np.ndarray, sample_rate: int) -> float:

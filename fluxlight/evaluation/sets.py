@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fluxlight.evaluation.measure import PerClip
-from fluxlight.metrics.diversity import DiversityGram, diversity
-from fluxlight.metrics.frechet import FrechetGram, fad
-from fluxlight.metrics.kad import KernelGram, kad
-from fluxlight.metrics.mad import MauveGram, mad
+from fluxlight.measures import EXTRAS, MEASURES
 from fluxlight.metrics.reference import Reference
 from fluxlight.metrics.resampling import Gram
-from fluxlight.metrics.windows import FADTK, WindowGram
-
-EXTRAS = ("fad_windows", "mad", "diversity")
-"""Measures a table has only when asked: FAD in fadtk's definition, MAD, diversity."""
 
 
 @dataclass(frozen=True)
@@ -44,47 +37,27 @@ def set_measures(
     Args:
         n: clips of a system.
         judge: name of the CLAP whose embeddings they take.
-        reference: one embedding per clip; None leaves all but diversity out. KAD and MAD need its embeddings.
+        reference: one embedding per clip; None leaves out all that need one.
         windows: reference of fadtk's windows, for ``fad_windows``.
-        extra: of ``EXTRAS``.
+        extra: of ``fluxlight.measures.EXTRAS``.
     """
     if unknown := sorted(set(extra) - set(EXTRAS)):
         raise ValueError(f"extra: no measure {', '.join(unknown)}: choose among {', '.join(EXTRAS)}")
-    if "fad_windows" in extra and (windows is None or windows.windows != FADTK):
-        raise ValueError(f"extra: fad_windows needs a reference made of windows ({FADTK}): build it from a folder")
-    if "mad" in extra and (reference is None or reference.embeddings is None):
-        raise ValueError("extra: mad needs a reference that kept its embeddings: build it from a folder")
-
-    def embeddings(row: PerClip) -> Any:
-        return row.embeddings[judge]
-
     made: dict[str, SetMeasure] = {}
-    if reference is not None:
-        mean, cov, kept = reference.mean, reference.cov, reference.embeddings
-        made["fad"] = SetMeasure(lambda x: FrechetGram(x, mean, cov), embeddings, fad, reference)
-        if "fad_windows" in extra:
-            made["fad_windows"] = _windowed(windows, judge)  # type: ignore[arg-type]
-        if kept is not None:
-            width = reference.bandwidth()
-            made["kad"] = SetMeasure(
-                lambda x: KernelGram(x, kept, width), embeddings, lambda x, y: kad(x, y, width), reference
-            )
-            if "mad" in extra:
-                # the same number of cells for one system, for two stacked ones and for the floor
-                cells = max(2, min(n, len(kept)) // 10)
-                made["mad"] = SetMeasure(
-                    lambda x: MauveGram(x, kept, cells), embeddings, lambda x, y: mad(x, y, cells), reference
-                )
-    if "diversity" in extra:
-        made["diversity"] = SetMeasure(DiversityGram, embeddings, lambda x, rest: diversity(x), reference)
+    for name, kind in MEASURES.items():
+        if kind.extra and name not in extra:
+            continue
+        own = windows if kind.takes == "windows" else reference
+        if lacks := kind.lacks(own):
+            if kind.extra:
+                raise ValueError(f"extra: {name} {lacks}: build it from a folder")
+            continue
+        measure = kind(n, own)
+        made[name] = SetMeasure(measure.gram, _clips_of(kind.takes, judge), measure.floor, own)
     return made
 
 
-def _windowed(reference: Reference, judge: str) -> SetMeasure:
-    mean, cov = reference.mean, reference.cov
-
-    def floor(x: Any, y: Any) -> float:
-        rest = Reference.from_windows(y, "", 0)
-        return WindowGram(x, rest.mean, rest.cov).distance()
-
-    return SetMeasure(lambda x: WindowGram(x, mean, cov), lambda row: row.windows[judge], floor, reference)
+def _clips_of(takes: str, judge: str) -> Callable[[PerClip], Any]:
+    if takes == "windows":
+        return lambda row: row.windows[judge]
+    return lambda row: row.embeddings[judge]

@@ -6,13 +6,12 @@ trusts by name, and its settings may point at no file: a path in a downloaded fo
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from fluxlight.recorded import class_path
+from fluxlight.recorded import class_path, find_class
 from fluxlight.weights.catalogue import CATALOGUE
 
 T = TypeVar("T")
@@ -84,18 +83,6 @@ class Part:
                 "install the version of fluxlight, or put the weights, that the model was trained on"
             )
         return part
-
-
-def find_class(path: str) -> type[Any]:
-    """The class of an importable name."""
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"class {path} cannot be imported ({error}): check its name") from None
-    if not isinstance(found, type):
-        raise ValueError(f"{path} is no class: check its name")
-    return found
 
 
 def refuse_strangers(path: str, trust: Sequence[str] = ()) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from fluxlight import worlds
 from fluxlight.bundle import RECIPE, read_recipe
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.codec import Codec
@@ -96,36 +97,13 @@ class Pipeline:
         }
 
 
-CLEANING = (
-    Part("fluxlight.postprocess.Separate", {"optional": True}),
-    Part("fluxlight.postprocess.Loudness"),
-)
-"""The published post-processing (FACTS section 4); Demucs only where its weights are."""
-
-EMBEDDED = Pipeline(
-    codec=Part("fluxlight.codec.EmbeddedCodec"),
-    text=Part("fluxlight.encoders.MiniLM"),
-    clap=Part("fluxlight.encoders.ClapA"),
-    reward=Part("fluxlight.rewards.RewardA"),
-    postprocess=CLEANING,
-)
-PUBLISHED = Pipeline(
-    codec=Part("fluxlight.codec.mmaudio.MMAudioCodec"),
-    text=Part("fluxlight.encoders.t5.T5"),
-    # the checkpoint that conditions the published FluxAudio; another one judges
-    clap=Part("fluxlight.encoders.laion_clap.LaionClap", {"checkpoint": "music_speech_audioset_epoch_15_esc_89.98.pt"}),
-    reward=Part("fluxlight.rewards.published.TuneJuryReward"),
-    postprocess=CLEANING,
-    # FACTS section 4
-    prefix="high quality instrumental music, ",
-)
-PUBLISHED_16K = replace(PUBLISHED, codec=replace(PUBLISHED.codec, init_args={"mode": "16k"}))
-WORLDS: dict[tuple[Any, ...], Pipeline] = {
-    (384, 128, 64): EMBEDDED,
-    (1024, 512, 40): PUBLISHED,
-    (1024, 512, 20): PUBLISHED_16K,
-}
-"""Features of a text token, of the global text, of a latent -> the world they belong to (FACTS section 6; README)."""
+def world_of(sizes: tuple[Any, ...]) -> Pipeline | None:
+    """The pipeline of the world whose ``sizes`` (of a text token, the global text, a latent) these are; else None."""
+    for name in worlds.names():
+        world = worlds.read_world(name)
+        if tuple(world["sizes"]) == sizes:
+            return Pipeline.read(world["pipeline"], f"world {name}")
+    return None
 
 
 def find_bundle(folder: str | Path) -> Path:
@@ -168,7 +146,7 @@ def _for_bundle(folder: Path, recipe: Mapping[str, Any], given: Mapping[str, Any
     """The pipeline of the world that a bare bundle's texts belong to, or one of the given parts."""
     sizes = recipe["backbone"].get("init_args") or {}
     found = tuple(sizes.get(name) for name in ("text_dim", "text_c_dim", "latent_dim"))
-    world = WORLDS.get(found)
+    world = world_of(found)
     if world is None and {"codec", "text", "clap"} <= set(given):
         world = Pipeline.read({name: given[name] for name in ("codec", "text", "clap")}, "pipeline")
     if world is None:

@@ -17,9 +17,7 @@ from fluxlight.device import chosen
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import append_jsonl, mend_jsonl
 from fluxlight.postprocess import LockedLoudness
-from fluxlight.rewards.base import Reward
-from fluxlight.rewards.embedded import EmbeddedReward
-from fluxlight.rewards.published import TuneJuryReward
+from fluxlight.rewards.base import Reward, check_audio
 from fluxlight.types import Candidate, Clip
 
 ROWS = "scores.jsonl"
@@ -109,15 +107,15 @@ def _judge(rows: list[Row], audio: torch.Tensor, sample_rate: int, reward: Rewar
     """Fill ``reward`` and ``clap`` of rows whose clips ``(B, N)`` have one length."""
     prompts = [row["prompt"] for row in rows]
     try:
+        audio = check_audio(audio, sample_rate)
+        heard = clap.embed_audio(audio, sample_rate)
         # where the reward stands on this very CLAP: listen once for both
-        if isinstance(reward, EmbeddedReward) and reward.clap.identity == clap.identity:
-            heard, second = reward.embed(audio, sample_rate)
-            rewards = reward.score_embeddings(heard, second, reward.embed_prompts(prompts))
-        elif isinstance(reward, TuneJuryReward) and reward.clap_identity == clap.identity:
-            heard, second = clap.embed_audio(audio, sample_rate), reward.descriptors(audio, sample_rate)
-            rewards = reward.score_embeddings(heard, second, reward.embed_prompts(prompts))
-        else:
-            heard, rewards = clap.embed_audio(audio, sample_rate), reward.score(audio, sample_rate, prompts)
+        shared = reward.clap_identity == clap.identity
+        rewards = (
+            reward.score_heard(audio, sample_rate, prompts, heard)
+            if shared
+            else reward.score(audio, sample_rate, prompts)
+        )
         # unit vectors: their product is the cosine
         similarity = (heard * clap.embed_text(prompts)).sum(dim=-1)
     except (RuntimeError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxlight.files import atomic_path
-from fluxlight.metrics.direction import LOWER_IS_BETTER
+from fluxlight.measures import better
 from fluxlight.metrics.statistics import slope, t_interval
 from fluxlight.report.table import MARK, label
 
@@ -44,9 +44,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _title(metric: str, optimised: Sequence[str]) -> str:
-    better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
-    better = "no side is better: compare with real clips" if metric == "diversity" else better
-    return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{better}"
+    way = better(metric)
+    said = "no side is better: compare with real clips" if way == "neither" else f"{way} is better"
+    return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{said}"
 
 
 def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | os.PathLike[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fluxlight.measures import MEASURES, better
+
 MARK = "†"
 
 # FACTS section 1, "Measured on 100 Song Describer prompts against SDD-706 with LAION-CLAP-Music"
@@ -25,17 +27,17 @@ PUBLISHED_EFFECTS = (
 
 def label(name: str) -> str:
     """Heading of a measure: ``clap_b`` is "CLAP-B", ``reward_a`` is "reward A"."""
-    if name == "fad_windows":
-        return "FAD 10s/1s"
+    if name in MEASURES:
+        return MEASURES[name].label
     head, _, tail = name.partition("_")
     if head.lower() in ("clap", "fad", "kad", "mad"):
         return head.upper() + (f"-{tail.upper()}" if tail else "")
     return f"{head} {tail.upper() if len(tail) == 1 else tail}".strip()
 
 
-def arrow(distance: str) -> str:
-    """Which way a measure of a whole row is better, as it stands in a heading; diversity has no better side."""
-    return "" if distance == "diversity" else " ↓"
+def arrow(measure: str) -> str:
+    """Which way a measure is better, as it stands in a heading; some have no better side."""
+    return {"lower": " ↓", "higher": " ↑", "neither": ""}[better(measure)]
 
 
 def number(value: float, signed: bool = False, digits: int = 3) -> str:
@@ -159,13 +161,8 @@ def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
                 f"({w['identity']}); on another scale than FAD."
             )
         distances = next(iter(table["systems"].values()))["distances"]
-        if "mad" in distances:
-            notes.append(
-                "- MAD: -ln MAUVE over k-means cells. Its jackknife interval holds the cells fixed; two rows that are "
-                "compared share cells, so their difference is not that of the two values."
-            )
-        if "diversity" in distances:
-            notes.append("- diversity: mean pairwise cosine distance of a row's clips; read it against real clips.")
+        known = [kind for name, kind in MEASURES.items() if name in distances and kind.note]
+        notes += [f"- {kind.note}" for kind in known]
         floor = table["floor"]
         if "unavailable" in floor:
             notes.append(f"- Real-vs-real floor: not available, {floor['unavailable']}.")

@@ -54,9 +54,11 @@ class Reward(nn.Module, ABC):
 
     Attributes:
         identity: name, version and hash of the weights, e.g. ``reward-a-v1-1a2b3c4d``.
+        clap_identity: the CLAP it stands on, whose embeddings `score_heard` takes; "" where there is none.
     """
 
     identity: str
+    clap_identity: str = ""
 
     @abstractmethod
     def score(self, audio: Tensor, sample_rate: int, prompts: Sequence[str]) -> Tensor:
@@ -70,6 +72,23 @@ class Reward(nn.Module, ABC):
         Returns:
             ``(B,)`` finite scores, float32.
         """
+
+    def score_heard(
+        self, audio: Tensor, sample_rate: int, prompts: Sequence[str], heard: Tensor, text: Tensor | None = None
+    ) -> Tensor:
+        """`score`, where embeddings of the CLAP named by ``clap_identity`` are at hand.
+
+        Args:
+            audio: ``(B, N)`` mono samples.
+            sample_rate: Hz.
+            prompts: B prompts.
+            heard: audio embeddings ``(B, d)``.
+            text: text embeddings of the prompts ``(B, d)``, zeros for an empty one; None embeds them.
+
+        Returns:
+            ``(B,)`` scores. A reward without a CLAP listens for itself.
+        """
+        return self.score(audio, sample_rate, prompts)
 
     @staticmethod
     def check_prompts(prompts: Sequence[str], count: int) -> list[str]:

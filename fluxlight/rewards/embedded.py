@@ -83,8 +83,21 @@ class EmbeddedReward(Reward):
     def embed(self, audio: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
         """CLAP audio embedding ``(B, 128)`` and standardised descriptors ``(B, S)`` of clips ``(B, N)``."""
         audio = check_audio(audio, sample_rate).to(self.affine.device)
-        second = torch.cat([self.descriptors(part, sample_rate) for part in audio.split(CHUNK)])
+        second = self.describe(audio, sample_rate)
         return self.clap.embed_audio(audio, sample_rate).to(second), second
+
+    def describe(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Standardised descriptors ``(B, S)`` of clips ``(B, N)``."""
+        audio = check_audio(audio, sample_rate).to(self.affine.device)
+        return torch.cat([self.descriptors(part, sample_rate) for part in audio.split(CHUNK)])
+
+    def score_heard(
+        self, audio: Tensor, sample_rate: int, prompts: Sequence[str], heard: Tensor, text: Tensor | None = None
+    ) -> Tensor:
+        """See `Reward.score_heard`."""
+        second = self.describe(audio, sample_rate)
+        said = self.embed_prompts(self.check_prompts(prompts, len(second))) if text is None else text
+        return self.score_embeddings(heard.to(second), second, said)
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
         """CLAP text embeddings ``(B, 128)``, zeros for an empty prompt; equal prompts are embedded once."""

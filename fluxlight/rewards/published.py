@@ -65,6 +65,13 @@ class TuneJuryReward(Reward):
         text = self.embed_prompts(self.check_prompts(prompts, len(audio)))
         return self.score_embeddings(clap.embed_audio(audio, sample_rate), self.descriptors(audio, sample_rate), text)
 
+    def score_heard(
+        self, audio: Tensor, sample_rate: int, prompts: Sequence[str], heard: Tensor, text: Tensor | None = None
+    ) -> Tensor:
+        """See `Reward.score_heard`."""
+        said = self.embed_prompts(self.check_prompts(prompts, len(audio))) if text is None else text
+        return self.score_embeddings(heard, self.descriptors(audio, sample_rate), said)
+
     def descriptors(self, audio: Tensor, sample_rate: int) -> Tensor:
         """The second audio embedding of clips ``(B, N)``: MERT's ``(B, 1024)``, or ``(B, 0)`` for a head without."""
         if self.mert is None:

@@ -17,7 +17,7 @@ from scipy import stats
 from fluxlight.evaluation.compare import comparisons
 from fluxlight.evaluation.measure import PerClip
 from fluxlight.evaluation.sets import SetMeasure
-from fluxlight.metrics.direction import LOWER_IS_BETTER
+from fluxlight.measures import better
 
 ALPHA = 0.05
 Pair = tuple[PerClip, PerClip]
@@ -70,7 +70,7 @@ def trial(pair: Pair, measures: Mapping[str, SetMeasure], resamples: int, seed: 
     return [
         {
             "metric": row["metric"], "p": row["p"], "p_holm": row["p_holm"],
-            "worse": (row["difference"] > 0) == (row["metric"] in LOWER_IS_BETTER),
+            "worse": (row["difference"] > 0) == (better(row["metric"]) == "lower"),
         }
         for row in found
     ]  # fmt: skip

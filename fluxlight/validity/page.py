@@ -9,9 +9,8 @@ from typing import Any
 
 from fluxlight.evaluation.judging import PROTOCOLS
 from fluxlight.files import write_json, write_text
-from fluxlight.metrics.direction import LOWER_IS_BETTER
 from fluxlight.report.plots import BLUE, GREY, INK, RED, SOFT, new_figure, save_figure
-from fluxlight.report.table import MARK, grid, label, number
+from fluxlight.report.table import MARK, arrow, grid, label, number
 
 
 def _said(row: Mapping[str, Any]) -> str:
@@ -77,8 +76,8 @@ def plot(result: Mapping[str, Any], protocol: str, path: str | os.PathLike[str])
         highest = max(axis.get_ylim()[1] for axis in cells)
         for axis in cells:
             axis.set_ylim(lowest, highest)  # one scale along a row: what is a small response looks small
-        better = " ↓" if measure in LOWER_IS_BETTER else "" if measure == "diversity" else " ↑"
-        cells[0].set_ylabel(_label(measure, frame) + better, fontsize=8)
+        way = arrow(measure)
+        cells[0].set_ylabel(_label(measure, frame) + way, fontsize=8)
         for axis in cells[1:]:
             axis.set_yticklabels([])
     figure.supxlabel(

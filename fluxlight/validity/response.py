@@ -8,7 +8,7 @@ from typing import Any
 
 from fluxlight.evaluation.measure import PerClip
 from fluxlight.evaluation.sets import SetMeasure
-from fluxlight.metrics.direction import LOWER_IS_BETTER
+from fluxlight.measures import better
 from fluxlight.metrics.resampling import DistanceChange, distance_change, jackknife
 from fluxlight.metrics.statistics import Paired, paired, t_interval
 from fluxlight.validity.damage import LADDERS, Ladder
@@ -42,7 +42,7 @@ class Response:
 
 def _kind(measure: str) -> str:
     # MAD counts cells of a few clips each: at a hundred clips it is too blunt to be asked for every step
-    return "distance" if measure in LOWER_IS_BETTER - {"mad"} else measure.partition("_")[0]
+    return "distance" if better(measure) == "lower" and measure != "mad" else measure.partition("_")[0]
 
 
 def demand(ladder: Ladder, measure: str, protocol: str) -> str:
@@ -114,7 +114,7 @@ def responses(
             against.append(step is not None and (step.high < 0 or step.low > 0))
         shape = shape_of(values, against, scale, changes[-1].low > 0 or changes[-1].high < 0)
         must = demand(LADDERS[name], metric, protocol)
-        worse = "rises" if metric in LOWER_IS_BETTER else "falls"
+        worse = "rises" if better(metric) == "lower" else "falls"
         holds = not must or (shape == "flat" if must == "flat" else shape.startswith(worse))
         lowest, highest = [clean, *(clean + c.low for c in changes)], [clean, *(clean + c.high for c in changes)]
         found.append(Response(metric, values, lowest, highest, shape, must, holds))

@@ -1,0 +1,22 @@
+"""Measures of a whole system. Every file of this folder is imported, so tables, plots, ladders and callbacks know a new
+measure by its name."""
+
+from __future__ import annotations
+
+from fluxlight.measures.base import Better, Measure
+from fluxlight.recorded import family
+
+_FOUND = [kind for kind in family(__name__, __path__, Measure).values() if kind is not Measure]
+MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in sorted(_FOUND, key=lambda k: (k.order, k.name))}  # type: ignore[attr-defined]
+"""Every measure by name, in the order of a table."""
+EXTRAS = tuple(name for name, kind in MEASURES.items() if kind.extra)
+"""Those that a table has only when asked."""
+
+
+def better(name: str) -> Better:
+    """Which way of a measure is better; of a judge's score more is."""
+    kind = MEASURES.get(name)
+    return kind.better if kind else "higher"
+
+
+__all__ = ["EXTRAS", "MEASURES", "Better", "Measure", "better"]
