@@ -141,10 +141,10 @@ def test_a_judge_is_measured_by_what_was_planted() -> None:
     assert calibrated.low < calibrated.accuracy < calibrated.high and wrong.slope < 0
     assert judged([1.0, 2.0], [0.5, 1.0], ["p", "q"]) is None and judged([1, 1], [0, 1], ["p", "p"]) is None
     # all right: no slope is the most likely one
-    assert np.isnan(judged([1.0, 2.0, 1.0], [1.0, 1.0, 1.0], "pqr").slope)
-    assert judged([0.0, 0.0], [1.0, 0.0], "pq").accuracy == 0.5
+    assert np.isnan(judged([1.0, 2.0, 1.0], [1.0, 1.0, 1.0], list("pqr")).slope)
+    assert judged([0.0, 0.0], [1.0, 0.0], list("pq")).accuracy == 0.5
     # ten listeners who agree on two prompts are two prompts
-    twice = judged([1.0, -1.0] * 10, [1.0, 1.0] * 10, "pq" * 10)
+    twice = judged([1.0, -1.0] * 10, [1.0, 1.0] * 10, list("pq") * 10)
     assert (twice.accuracy, twice.n) == (0.5, 20) and twice.high - twice.low > 0.9
 
 
