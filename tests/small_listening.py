@@ -12,7 +12,7 @@ import soundfile
 from fluxlight.files import write_json
 
 PROMPTS = {f"p{k:02d}": text for k, text in enumerate(
-    ['calm "piano", slow', "loud drums", "=folk <b>tune</b>", "Ländler für Geige", "x", *(f"tune {k}" for k in range(7))]
+    ['calm "piano", slow', "drums", "=folk <b>tune</b>", "Ländler für Geige", "x", *(f"tune {k}" for k in range(7))]
 )}  # fmt: skip
 RATES = {"before": 22050, "after <i>": 16000}
 
