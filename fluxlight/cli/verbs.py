@@ -16,6 +16,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "corpus": ("fluxlight.cli.corpus", "render the embedded corpus into the cache folder"),
     "encode": ("fluxlight.cli.encode", "turn audio and captions into a latent store, or prompts into a slice"),
     "score": ("fluxlight.cli.score", "score candidates: reward and CLAP"),
+    "listen": ("fluxlight.cli.listen", "make a blind page on which listeners compare two systems"),
+    "winrate": ("fluxlight.cli.winrate", "listeners' votes to a win rate with interval, alone and with judges"),
     "votes": ("fluxlight.cli.votes", "turn listeners' votes on pairs of clips into inputs of a reward head"),
     "select": ("fluxlight.cli.select", "choose experts or preference pairs among scored candidates"),
     "evaluate": ("fluxlight.cli.evaluate", "measure systems on the slice and write the table"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 import shutil
@@ -13,12 +14,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+import torch
+
 from fluxlight.clips.folders import find_clips
 from fluxlight.clips.read import read_clip
-from fluxlight.files import sha256, write_text
+from fluxlight.files import read_json, sha256, write_json, write_text
+from fluxlight.postprocess import SHORTEST_SECONDS, integrated_loudness
 from fluxlight.prompts import Prompt, as_prompts
+from fluxlight.random import permutation
 from fluxlight.report.spectrogram import mel_picture, save_picture
 from fluxlight.report.table import MARK, arrow, label, number
+
+SAMPLE, SEED = 12, 0
+"""Prompts of the page's random sample, and its seed: drawn before anything was heard or measured (our choice)."""
 
 
 def _source(path: Path, page: Path, system: str, copy: bool) -> str:
@@ -41,6 +50,22 @@ def _picture(path: Path, page: Path, system: str) -> str:
     return quote(f"spectrograms/{system}/{name}")
 
 
+def _levels(page: Path, paths: Sequence[Path]) -> dict[Path, float | None]:
+    """LUFS of clips, None for one without a level; measured once, kept in ``levels.json`` under the audio's hash."""
+    kept = page.parent / "levels.json"
+    known: dict[str, float | None] = read_json(kept) if kept.is_file() else {}
+    found = {path: sha256(path)[:16] for path in paths}
+    missing = {key: path for path, key in found.items() if key not in known}
+    for key, path in missing.items():
+        samples, rate = read_clip(path)
+        long_enough = len(samples) >= SHORTEST_SECONDS * rate and bool(np.isfinite(samples).all())
+        level = integrated_loudness(torch.from_numpy(samples), rate) if long_enough else -math.inf
+        known[key] = round(level, 2) if math.isfinite(level) else None
+    if missing:
+        write_json(kept, known)
+    return {path: known[key] for path, key in found.items()}
+
+
 def _folder(system: str) -> str:
     """A row name as a folder name."""
     return re.sub(r"[^\w.+-]+", "-", system).strip(".") or "row"
@@ -48,7 +73,7 @@ def _folder(system: str) -> str:
 
 def _clip(
     system: str, k: int, path: Path, page: Path, scores: Mapping[str, float], best: set[str], optimised: Sequence[str],
-    faults: Sequence[str], copy: bool,
+    faults: Sequence[str], copy: bool, level: float | None,
 ) -> str:  # fmt: skip
     """One player with its picture and scores."""
     cells = "".join(
@@ -63,7 +88,7 @@ def _clip(
         f"<section class=clip data-s={k}><h3>{name}</h3>"
         f'<div class=pic><img src="{picture}" alt="mel spectrogram, {name}" loading=lazy width=360 height=96>'
         f"<i></i></div>"
-        f'<audio controls preload=none src="{source}"></audio>'
+        f'<audio controls preload=none src="{source}"{"" if level is None else f" data-l={level}"}></audio>'
         f"<dl>{cells}</dl>{warn}</section>"
     )
 
@@ -147,18 +172,20 @@ def listening_page(
     optimised = result["frame"]["optimised"] if result else []
     faults = result["faults"] if result else {}
     names = list(systems)
+    levels = _levels(page, [path for of_row in paths.values() for path in of_row.values()])
     cards = []
-    for p in slice_prompts:
+    for p, place in zip(slice_prompts, permutation(len(ids), SEED), strict=True):
         said = {name: scores.get(p.id, {}).get(name, {}) for name in names}
         best = _best(said)
         clips = "".join(
             _clip(name, k, paths[name][p.id], page, {m: said[name][m] for m in metrics if m in said[name]}, best[name],
-                  optimised, faults.get(name, {}).get(p.id, ()), copy)
+                  optimised, faults.get(name, {}).get(p.id, ()), copy, levels[paths[name][p.id]])
             for k, name in enumerate(names)
         )  # fmt: skip
         values = html.escape(json.dumps([[said[name].get(m) for m in metrics] for name in names]), quote=True)
         cards.append(
-            f'<article data-v="{values}"><header><b>{html.escape(p.id)}</b><p>{html.escape(p.prompt)}</p></header>'
+            f'<article data-v="{values}" data-r={place}>'
+            f"<header><b>{html.escape(p.id)}</b><p>{html.escape(p.prompt)}</p></header>"
             f"<div class=row>{clips}</div></article>"
         )
     template = (files("fluxlight.report") / "listening.html").read_text(encoding="utf-8")
@@ -168,6 +195,8 @@ def listening_page(
         "SUMMARY": _summary(result, metrics) + _plots(page),
         "CARDS": "\n".join(cards),
         "NAMES": json.dumps(names).replace("<", "\\u003c"),
+        "SAMPLE": str(min(SAMPLE, len(ids))),
+        "SEED": str(SEED),
         "METRICS": json.dumps([label(m) for m in metrics]).replace("<", "\\u003c"),
     }.items():
         page_text = page_text.replace(f"@@{key}@@", value)
