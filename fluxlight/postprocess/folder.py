@@ -2,7 +2,8 @@
 
 ::
 
-    <out>/<path below the input>.wav     mono, 16 bit; a clip that passed unchanged is the very file
+    <out>/<path below the input>.wav     mono, 16 bit (32-bit float where 16 would clip, with a note);
+                                         a clip that passed unchanged is the very file
     <out>/postprocess.jsonl              one row a file: source, recipe, notes or error; append-only
     <out>/candidates.jsonl               where the input has one: its rows, pointing at the new files
 
@@ -11,12 +12,14 @@ A file is done when its last row names the same content and the same steps, and 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fluxlight.clips.exact import exact_format
 from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.types import Clip
@@ -70,7 +73,8 @@ def process_folder(
 
     Returns:
         One row a file, in the order of their paths: ``file``, ``output``, ``source`` (its SHA-256), ``recipe``,
-        ``notes``, ``unchanged``, ``error`` ("" when all went well) and ``done`` (True when it was done before).
+        ``notes``, ``format`` (soundfile's subtype, or "copy"), ``unchanged``, ``error`` ("" when all went well) and
+        ``done`` (True when it was done before).
     """
     source, out = Path(source), Path(out)
     files = _files(source, out)
@@ -121,6 +125,8 @@ def _is_done(row: Row, job: Job) -> bool:
     return (
         not row["error"]
         and "left out" not in " ".join(row["notes"])  # optional weights were absent; they may have come
+        # before formats were noted, a locked clip was written in 16 bits whether it fitted or not
+        and ("format" in row or not any(note.startswith("locked: ") for note in row["notes"]))
         and row["recipe"] == job.recipe
         and output.is_file()
         and output.stat().st_size == row["bytes"]
@@ -142,7 +148,6 @@ def _run(job: Job, batches: list[list[str]], jobs: int) -> Iterator[list[Row]]:
         for files in batches:
             yield _treat(job, files)
         return
-    import os
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -195,8 +200,8 @@ def _treat(job: Job, files: list[str]) -> list[Row]:
         row, target = rows[number], job.out / rows[number]["output"]
         try:
             row["unchanged"] = bool(clip.audio.equal(clips[number].audio)) or "not finite" in " ".join(clip.notes)
-            _write(clip, row["unchanged"], job.source / row["file"], target)
-            row["notes"], row["bytes"] = clip.notes, target.stat().st_size
+            row["format"], note = _write(clip, row["unchanged"], job.source / row["file"], target)
+            row["notes"], row["bytes"] = [*clip.notes, *([note] if note else [])], target.stat().st_size
         except (OSError, RuntimeError, ValueError) as error:
             row["error"] = _one_line(error)
     return rows
@@ -204,7 +209,7 @@ def _treat(job: Job, files: list[str]) -> list[Row]:
 
 def _row(job: Job, file: str) -> Row:
     return {"file": file, "output": _output(file), "source": "", "recipe": job.recipe, "notes": [], "bytes": 0,
-            "unchanged": False, "error": ""}  # fmt: skip
+            "format": "", "unchanged": False, "error": ""}  # fmt: skip
 
 
 def _processed(job: Job, clips: dict[int, Clip], rows: list[Row]) -> Iterator[tuple[int, Clip]]:
@@ -232,16 +237,18 @@ def _read(path: Path) -> Clip:
     return Clip(path.stem, torch.from_numpy(samples).mean(dim=1), int(rate), notes=note)
 
 
-def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> None:
-    import numpy as np
+def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> tuple[str, str]:
+    """Write a clip; what it was written as, and a note where that is not what it usually is."""
     import soundfile
 
     with atomic_path(target) as temporary:
         if unchanged and source.suffix.lower() == ".wav":
             shutil.copyfile(source, temporary)
-        else:
-            samples = np.clip(clip.audio.numpy(), -1, 1)
-            soundfile.write(temporary, samples, clip.sample_rate, subtype="PCM_16", format="WAV")
+            return "copy", ""
+        samples = clip.audio.numpy()
+        subtype, note = exact_format(samples)
+        soundfile.write(os.fsencode(temporary), samples, clip.sample_rate, subtype=subtype, format="WAV")
+    return subtype, note
 
 
 def _carry_candidates(source: Path, out: Path, known: dict[str, Row]) -> None:
