@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fluxlight.clips.candidates import ROWS, read_candidates
+from fluxlight.clips.found import LeftAside, find_audio
 from fluxlight.files import some_names
 
 SUFFIXES = (".wav", ".flac", ".mp3")
+
+
 def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str = "") -> list[Path]:
     """The audio file ``<id>.wav|flac|mp3`` of every prompt id in ``folder``, in the order of ``ids``.
 
@@ -21,17 +25,21 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     if not folder.is_dir():
         raise FileNotFoundError(f"system {name}: folder {folder} does not exist")
     found: dict[str, list[Path]] = {}
+    said = ""
     if (folder / ROWS).is_file():
         for row in read_candidates(folder):
             if not row.error and (folder / row.audio).is_file():
                 found.setdefault(row.id, []).append(folder / row.audio)
     else:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                found.setdefault(path.stem, []).append(path)
+        here = find_audio(folder, SUFFIXES, deep=False)
+        for path in here.files:
+            found.setdefault(path.stem, []).append(path)
+        lost = f"{len(here.dangling)} links that lead nowhere ({some_names(here.dangling, 5)})" if here.dangling else ""
+        said = "; ".join(filter(None, [lost, here.said()]))
     if missing := [i for i in ids if i not in found]:
         raise FileNotFoundError(
             f"system {name}: {len(missing)} of {len(ids)} prompts have no clip in {folder}: {some_names(missing)}"
+            + (f"; there are {said}" if said else "")
         )
     wanted = set(ids)
     if surplus := [stem for stem in found if stem not in wanted]:
@@ -58,11 +66,18 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every audio file below ``folder``, sorted by its path there."""
+    """Every audio file below ``folder``, sorted by its path there; a `LeftAside` warning names what was not taken."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"reference folder {folder} does not exist")
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    if not files:
-        raise FileNotFoundError(f"folder {folder} holds no {', '.join(SUFFIXES)} file")
-    return sorted(files, key=lambda p: p.relative_to(folder).as_posix())
+    found = find_audio(folder, SUFFIXES)
+    if found.dangling:
+        lost = f"{len(found.dangling)} links lead nowhere: {some_names(found.dangling)}"
+        raise FileNotFoundError(f"folder {folder}: {lost}: mend or remove them")
+    aside = f"left aside: {found.said()}" if found.aside else ""
+    if not found.files:
+        none = f"folder {folder} holds no {', '.join(SUFFIXES)} file"
+        raise FileNotFoundError(f"{none}; {aside}" if aside else none)
+    if aside:
+        warnings.warn(LeftAside(f"{folder}: {aside}"), stacklevel=2)
+    return found.files

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fluxlight.clips.exact import exact_format
+from fluxlight.clips.found import LeftAside, find_audio
 from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.types import Clip
@@ -77,9 +79,9 @@ def process_folder(
         ``done`` (True when it was done before).
     """
     source, out = Path(source), Path(out)
-    files = _files(source, out)
     if jobs < 1 or batch < 1:
         raise ValueError(f"jobs is {jobs} and batch {batch}: give 1 or more of each")
+    files = _files(source, out)
     out.mkdir(parents=True, exist_ok=True)
     job = Job(source, out, steps, recipe_of(steps), threads)
     rows: dict[str, Row] = {row["file"]: row for row in mend_jsonl(out / ROWS)}
@@ -104,8 +106,10 @@ def _files(source: Path, out: Path) -> list[str]:
         raise FileNotFoundError(f"{source} is no folder: give a folder of audio files")
     if out.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"{out} lies in {source}: the next run would take the results for sources, choose another OUT")
-    paths = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    files = sorted(str(p.relative_to(source)) for p in paths if not p.name.startswith("."))
+    found = find_audio(source, SUFFIXES)
+    files = sorted([*(str(p.relative_to(source)) for p in found.files), *found.dangling])
+    if found.aside:
+        warnings.warn(LeftAside(f"{source}: left aside: {found.said()}"), stacklevel=3)
     if not files:
         raise FileNotFoundError(f"{source} holds no audio ({', '.join(SUFFIXES)})")
     stems: dict[str, str] = {}
@@ -130,6 +134,7 @@ def _is_done(row: Row, job: Job) -> bool:
         and row["recipe"] == job.recipe
         and output.is_file()
         and output.stat().st_size == row["bytes"]
+        and (job.source / row["file"]).is_file()
         and sha256(job.source / row["file"]) == row["source"]
     )
 

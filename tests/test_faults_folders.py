@@ -1,0 +1,102 @@
+"""Folders as people have them: hidden copies, thumbnails, links, other formats, folders named like clips."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fluxlight.cli import main
+from fluxlight.cli.arguments import plain_warnings
+from fluxlight.clips.folders import audio_files, find_clips
+from fluxlight.clips.found import LeftAside
+
+RATE = 16000
+HIDDEN = (
+    ".ipynb_checkpoints/a-checkpoint.wav", ".Trash-1000/files/b.wav", "@eaDir/c.wav/SYNO.mp3", "__MACOSX/._d.wav",
+    "#recycle/e.wav", "$RECYCLE.BIN/f.wav", "lost+found/g.wav", "sub/._h.wav", "sub/.cache/i.wav",
+)  # fmt: skip
+
+
+def clip(path: Path, level: float = 0.2) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = level * np.sin(np.arange(RATE * 2) / 20)
+    soundfile.write(path, wave, RATE, format="FLAC" if path.suffix == ".flac" else "WAV")
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in audio_files(folder)]
+
+
+def test_what_no_user_made_is_no_clip_and_is_named(tmp_path: Path):
+    clip(tmp_path / "in/r0.wav")
+    clip(tmp_path / "in/sub/r1.flac")
+    assert names(tmp_path / "in") == ["r0.wav", "sub/r1.flac"]
+    for name in HIDDEN:
+        clip(tmp_path / "in" / name)
+    with pytest.warns(LeftAside, match=r"hidden or a system's own \(#recycle/, \$RECYCLE.BIN/, .* and 4 more"):
+        assert names(tmp_path / "in") == ["r0.wav", "sub/r1.flac"]
+    # a folder that lies in a hidden one is taken when it is asked for
+    clip(tmp_path / ".kept/clips/r.wav")
+    assert names(tmp_path / ".kept/clips") == ["r.wav"]
+
+
+def test_post_processing_leaves_them_aside_too(tmp_path: Path, capsys):
+    clip(tmp_path / "in/r0.wav")
+    for name in HIDDEN:
+        clip(tmp_path / "in" / name)
+    with pytest.warns(LeftAside, match="left aside: 9 hidden"):
+        assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--passes", "0"]) == 0
+    assert "1 of 1 clips" in capsys.readouterr().out
+    assert [p.name for p in (tmp_path / "out").rglob("*.wav")] == ["r0.wav"]
+
+
+def test_on_a_command_line_it_is_one_line():
+    before = warnings.formatwarning
+    with plain_warnings("fluxlight rank", LeftAside):
+        assert warnings.formatwarning("a, b", LeftAside, "file.py", 3) == "fluxlight rank: a, b\n"
+        assert "file.py:3" in warnings.formatwarning("a, b", RuntimeWarning, "file.py", 3)
+    assert warnings.formatwarning is before
+
+
+def test_other_formats_and_folders_named_like_clips(tmp_path: Path):
+    clip(tmp_path / "in/r0.wav")
+    clip(tmp_path / "in/album.wav/r1.wav")
+    (tmp_path / "in/r2.m4a").write_bytes(b"x")
+    (tmp_path / "in/r3.OPUS").write_bytes(b"x")
+    (tmp_path / "in/cover.jpg").write_bytes(b"x")
+    with pytest.warns(LeftAside, match=r"2 of another format \(r2.m4a, r3.OPUS\)"):
+        assert names(tmp_path / "in") == ["album.wav/r1.wav", "r0.wav"]
+    (tmp_path / "in/r4.wav").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no clip in .*: r2, r4; there are 2 of another format"):
+        find_clips(tmp_path / "in", ["r0", "r2", "r4"])
+    assert find_clips(tmp_path / "in", ["r0"]) == [tmp_path / "in/r0.wav"]
+
+
+def test_linked_folders_are_followed_once_and_never_in_a_circle(tmp_path: Path):
+    clip(tmp_path / "elsewhere/x.wav")
+    clip(tmp_path / "in/real/p0.wav")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "in/far")
+    os.symlink(tmp_path / "in/real", tmp_path / "in/again")
+    os.symlink(tmp_path / "in", tmp_path / "in/real/circle")
+    os.symlink(tmp_path, tmp_path / "in/above")
+    with pytest.warns(LeftAside, match=r"3 linked here, and there already \(above/, again/, real/circle/\)"):
+        assert names(tmp_path / "in") == ["far/x.wav", "real/p0.wav"]
+
+
+def test_a_link_that_leads_nowhere_is_an_error_that_names_it(tmp_path: Path, capsys):
+    clip(tmp_path / "in/r0.wav")
+    os.symlink(tmp_path / "gone.wav", tmp_path / "in/r1.wav")
+    with pytest.raises(FileNotFoundError, match=r"1 links lead nowhere: r1.wav"):
+        audio_files(tmp_path / "in")
+    with pytest.raises(FileNotFoundError, match=r"no clip in .*: r1; there are 1 links that lead nowhere"):
+        find_clips(tmp_path / "in", ["r0", "r1"])
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--passes", "0"]) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 clips" in said.out and "failed: r1.wav: " in said.err
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--passes", "0"]) == 1
