@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from fluxlight.challenge.submission import check_clip
 from fluxlight.cli import main
 from fluxlight.cli.arguments import plain_warnings
 from fluxlight.clips.folders import audio_files, find_clips
 from fluxlight.clips.found import LeftAside
+from fluxlight.clips.read import read_clip
 
 RATE = 16000
 HIDDEN = (
@@ -100,3 +102,37 @@ def test_a_link_that_leads_nowhere_is_an_error_that_names_it(tmp_path: Path, cap
     said = capsys.readouterr()
     assert "1 of 2 clips" in said.out and "failed: r1.wav: " in said.err
     assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--passes", "0"]) == 1
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A FLAC whose header states no length, as a stream's."""
+    path = clip(tmp_path / "endless/p.flac")
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_flac_of_unknown_length_is_read_to_its_end(endless: Path, tmp_path: Path, capsys):
+    assert soundfile.info(endless).frames > 1 << 60
+    whole = clip(tmp_path / "whole.flac")
+    for path in (endless, whole):
+        samples, rate = read_clip(path)
+        assert samples.shape == (2 * RATE,) and rate == RATE
+    assert np.array_equal(read_clip(endless)[0], read_clip(whole)[0])
+    assert main(["postprocess", str(endless.parent), str(tmp_path / "out"), "--passes", "0"]) == 0
+    assert soundfile.info(tmp_path / "out/p.wav").frames == 2 * RATE
+    with endless.open("rb") as file:
+        assert check_clip(file) == ["states no length in its header"]
+
+
+def test_a_name_that_is_no_utf8_is_read_and_a_broken_file_is_named(tmp_path: Path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    clip(tmp_path / "x.wav").rename(path)
+    assert read_clip(path)[0].size == 2 * RATE
+    (tmp_path / "broken.wav").write_bytes(b"RIFF, but no wave")
+    for name in ("broken.wav", "absent.wav"):
+        with pytest.raises(ValueError, match=rf"{name} cannot be read \([^\n]+\): render it again"):
+            read_clip(tmp_path / name)

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from fluxlight.cli.arguments import Arguments
+from fluxlight.clips.faults import CANCEL
 from fluxlight.files import some_names
 from fluxlight.postprocess.base import PostProcess
 from fluxlight.postprocess.loudness import LockedLoudness, Loudness
@@ -59,6 +60,9 @@ def main(args: list[str]) -> int:
     )
     if floats := [row["file"] for row in rows if row.get("format") == "FLOAT" and not row["error"]]:
         print(f"written as 32-bit float, 16 bits would change their level: {some_names(floats)}")
+    for row in rows:
+        if cancelled := [note for note in row["notes"] if note.startswith(CANCEL)]:
+            print(f"look at: {row['file']}: {cancelled[0]}")
     for row in unchanged:
         print(f"unchanged: {row['file']}: {'; '.join(note for note in row['notes'] if 'unchanged' in note)}")
     for row in failed:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fluxlight.clips.read import read_channels
+
 LOWEST = 16_000
 """Hz below which a file is refused: most of the range of music is missing (our choice)."""
 
@@ -142,15 +144,14 @@ class AudioFolder(Source):
         return torch.stack([self._read(row["id"]) for row in self.rows[start:stop]])
 
     def _read(self, id: str) -> Tensor:
-        import soundfile
         import soxr
 
         if self.folder is None:
             raise ValueError("the source has captions only: give source.folder, or encode with --text_only true")
         path = self.folder / f"{id}{self.suffix}"
         try:
-            wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, OSError):
+            wave, rate = read_channels(path)
+        except ValueError:
             raise FileNotFoundError(
                 f"audio {path} is missing or damaged: put it there or take its line out of {self.captions}"
             ) from None

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.clips.exact import exact_format
+from fluxlight.clips.faults import cancelling
 from fluxlight.clips.found import LeftAside, find_audio
+from fluxlight.clips.read import read_channels
 from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.types import Clip
@@ -232,14 +234,17 @@ def _processed(job: Job, clips: dict[int, Clip], rows: list[Row]) -> Iterator[tu
 
 
 def _read(path: Path) -> Clip:
-    import soundfile
     import torch
 
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"the link leads nowhere ({os.readlink(path)})")
+    samples, rate = read_channels(path)
     if not len(samples):
         raise ValueError("no samples")
     note = [f"{samples.shape[1]} channels averaged"] if samples.shape[1] > 1 else []
-    return Clip(path.stem, torch.from_numpy(samples).mean(dim=1), int(rate), notes=note)
+    if fault := cancelling(samples):
+        note.append(fault)
+    return Clip(path.stem, torch.from_numpy(samples).mean(dim=1), rate, notes=note)
 
 
 def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> tuple[str, str]:
