@@ -16,9 +16,10 @@ from urllib.parse import quote
 from fluxlight.clips.folders import find_clips
 from fluxlight.clips.read import read_clip
 from fluxlight.files import sha256, write_text
+from fluxlight.metrics.direction import arrow, direction
 from fluxlight.prompts import Prompt, as_prompts
 from fluxlight.report.spectrogram import mel_picture, save_picture
-from fluxlight.report.table import MARK, arrow, label, number
+from fluxlight.report.table import MARK, label, number
 
 
 def _source(path: Path, page: Path, system: str, copy: bool) -> str:
@@ -76,7 +77,7 @@ def _summary(result: Mapping[str, Any] | None, metrics: Sequence[str]) -> str:
     optimised = result["frame"]["optimised"]
     distances = list(table["systems"][table["order"][0]].get("distances", {}))
     head = [f"{label(d)}{arrow(d)}" for d in distances] + [
-        f"{label(m)}{MARK if m in optimised else ''} ↑" for m in metrics
+        f"{label(m)}{MARK if m in optimised else ''}{arrow(m)}" for m in metrics
     ]
     lines = []
     for name in table["order"]:
@@ -117,10 +118,13 @@ def _plots(page: Path) -> str:
 
 
 def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
-    """System -> measures on which it is the highest for this prompt (with at least two systems)."""
+    """System -> measures on which it is the best for this prompt (with at least two systems)."""
     best: dict[str, set[str]] = {system: set() for system in scores}
     for metric in {m for row in scores.values() for m in row} if len(scores) > 1 else ():
-        best[max(scores, key=lambda s: scores[s].get(metric, float("-inf")))].add(metric)
+        sign = {"lower": -1, "higher": 1}.get(direction(metric))
+        if sign is not None:
+            known = [system for system, row in scores.items() if metric in row]
+            best[max(known, key=lambda s: sign * scores[s][metric])].add(metric)
     return best
 
 

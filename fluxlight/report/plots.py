@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxlight.files import atomic_path
-from fluxlight.metrics.direction import LOWER_IS_BETTER
+from fluxlight.metrics.direction import direction
 from fluxlight.metrics.statistics import slope, t_interval
 from fluxlight.report.table import MARK, label
 
@@ -44,7 +44,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _title(metric: str, optimised: Sequence[str]) -> str:
-    better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    way = direction(metric)
+    better = f"{way} is better" if way else "which way is better is not known"
     better = "no side is better: compare with real clips" if metric == "diversity" else better
     return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{better}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fluxlight.metrics.direction import arrow
+
 MARK = "†"
 
 # FACTS section 1, "Measured on 100 Song Describer prompts against SDD-706 with LAION-CLAP-Music"
@@ -31,11 +33,6 @@ def label(name: str) -> str:
     if head.lower() in ("clap", "fad", "kad", "mad"):
         return head.upper() + (f"-{tail.upper()}" if tail else "")
     return f"{head} {tail.upper() if len(tail) == 1 else tail}".strip()
-
-
-def arrow(distance: str) -> str:
-    """Which way a measure of a whole row is better, as it stands in a heading; diversity has no better side."""
-    return "" if distance == "diversity" else " ↓"
 
 
 def number(value: float, signed: bool = False, digits: int = 3) -> str:
@@ -75,7 +72,7 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     """Rows of the table: set distances with their floor, then mean scores, all with 95 % intervals."""
     systems = table["systems"]
     distances = list(next(iter(systems.values())).get("distances", {}))
-    marked = [label(m) + (f" {MARK}" if m in optimised else "") + " ↑" for m in table["metrics"]]
+    marked = [label(m) + (f" {MARK}" if m in optimised else "") + arrow(m) for m in table["metrics"]]
     owns = "own_vs_shuffled" in next(iter(systems.values()))
     head = ["row", *(f"{label(d)}{arrow(d)}" for d in distances), *marked]
     head += ["own - shuffled prompt"] if owns else []
