@@ -101,6 +101,11 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     return grid(head, rows)
 
 
+def _or_dash(value: float | None, form: str) -> str:
+    """A value, or a dash where there is none: differences that are all equal have no t."""
+    return "-" if value is None else format(value, form)
+
+
 def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     """Paired comparisons: difference, interval, test, Holm over the table, wins, effect, smallest effect."""
     head = [
@@ -125,9 +130,9 @@ def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str
             c["system"], c["against"], name,
             with_interval(c["difference"], c["low"], c["high"], True),
             between(c["bootstrap_low"], c["bootstrap_high"]) if scored else "",
-            f"{c['t']:.1f}" if scored else "", probability(c["p"]), probability(c["p_holm"]),
+            _or_dash(c["t"], ".1f") if scored else "", probability(c["p"]), probability(c["p_holm"]),
             probability(c["p_wilcoxon"]) if scored else "",
-            f"{c['wins']}/{c['n']}" if scored else "", f"{c['effect']:+.2f}" if scored else "",
+            f"{c['wins']}/{c['n']}" if scored else "", _or_dash(c["effect"], "+.2f") if scored else "",
             number(c["smallest"], digits=3 if c["smallest"] >= 0.1 else 4),
         ])  # fmt: skip
     return grid(head, rows, numeric=3)
