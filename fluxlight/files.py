@@ -261,3 +261,9 @@ def hash_of(value: Any) -> str:
 def some_names(names: Sequence[str], most: int = 100) -> str:
     """The first ``most`` names as one text, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def no_double(names: Sequence[str], what: str) -> None:
+    """Refuse a name that is given twice: a table of names would keep the last one and say nothing."""
+    if twice := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"{what} {', '.join(dict.fromkeys(twice))} is given twice: keep one, or name the other anew")

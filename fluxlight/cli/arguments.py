@@ -17,12 +17,6 @@ class Arguments(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists the options)\n")
 
 
-def no_double(names: Sequence[str], what: str) -> None:
-    """Refuse a name that is given twice: a table of names would keep the last one and say nothing."""
-    if twice := [name for k, name in enumerate(names) if name in names[:k]]:
-        raise ValueError(f"{what} {', '.join(dict.fromkeys(twice))} is given twice: keep one, or name the other anew")
-
-
 @contextmanager
 def plain_warnings(prog: str, kind: type[Warning]) -> Iterator[None]:
     """Within this block a warning of ``kind`` is one line under the command's name, without a place in the code."""

@@ -12,6 +12,7 @@ from typing import Any
 from fluxlight.cli.arguments import Arguments
 from fluxlight.evaluation.judges import NAMES
 from fluxlight.evaluation.sets import EXTRAS
+from fluxlight.files import no_double
 from fluxlight.validity.damage import LADDERS
 
 AUDIBLE = [name for name, ladder in LADDERS.items() if ladder.apply is not None]
@@ -57,6 +58,7 @@ def main(args: list[str]) -> int:
             raise ValueError(f"--{one} and --{other.replace('_', '-')} belong together: give both or neither")
     if len(given.model) == 1:
         raise ValueError("--model: one folder is one noise seed, at least 2 are needed")
+    no_double([str(Path(folder).resolve()) for folder in given.model], "--model: folder")
     from fluxlight.validity.alarms_run import fingerprint, run_trials
 
     bench, frame = material(given)

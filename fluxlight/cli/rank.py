@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.challenge.rank import borda_points, borda_rank
-from fluxlight.cli.arguments import Arguments, no_double
-from fluxlight.files import read_json
+from fluxlight.cli.arguments import Arguments
+from fluxlight.files import no_double, read_json
 from fluxlight.metrics.direction import lower_measures
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fluxlight.evaluation.compare import Against, compare
 from fluxlight.evaluation.measure import PROTOCOLS, Judges, PerClip, measure, measure_all
-from fluxlight.files import hash_of, read_json, write_json, write_text
+from fluxlight.files import hash_of, no_double, read_json, write_json, write_text
 from fluxlight.metrics.reference import Reference
 from fluxlight.prompts import Prompt, as_prompts
 
@@ -40,7 +40,8 @@ def read_scores(files: Mapping[str, str | os.PathLike[str]], prompts: Sequence[P
             raise ValueError(
                 f"scores {metric}: {len(surplus)} rows of {path} belong to no prompt: {', '.join(surplus)}"
             )
-        systems = list(table[ids[0]])
+        # of all rows: the first one may lack a system, and would hide it
+        systems = list(dict.fromkeys(system for i in ids for system in table[i]))
         for system in systems:
             if lacking := [i for i in ids if system not in table[i]]:
                 raise ValueError(f"scores {metric}: system {system} has no value for {', '.join(lacking)} in {path}")
@@ -171,6 +172,7 @@ def evaluate(
     for given in references:
         if first is not None:
             given.check(judges.claps[first].identity)
+    no_double([f"{given.loudness} loudness, windows {given.windows}" for given in references], "reference at")
     tables: dict[str, tuple[list[PerClip], Reference | None]] = {}
     for protocol in protocols:
         chosen = next((r for r in references if r.loudness == protocol and r.windows == "clip"), None)

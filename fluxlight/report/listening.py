@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,20 @@ def _picture(path: Path, page: Path, system: str) -> str:
     return quote(f"spectrograms/{system}/{name}")
 
 
-def _folder(system: str) -> str:
-    """A row name as a folder name."""
-    return re.sub(r"[^\w.+-]+", "-", system).strip(".") or "row"
+def _folders(systems: Iterable[str]) -> dict[str, str]:
+    """Row names as folder names, a different one for each: "a b" and "a-b" must not share a file."""
+    made: dict[str, str] = {}
+    for system in systems:
+        plain = name = re.sub(r"[^\w.+-]+", "-", system).strip(".")[:80] or "row"
+        while name.casefold() in {other.casefold() for other in made.values()}:
+            name = f"{plain}-{len(made) + 1}" if name == plain else f"{name}-"
+        made[system] = name
+    return made
 
 
 def _clip(
-    system: str, k: int, path: Path, page: Path, scores: Mapping[str, float], best: set[str], optimised: Sequence[str],
-    faults: Sequence[str], copy: bool,
+    system: str, k: int, path: Path, page: Path, folder: str, scores: Mapping[str, float], best: set[str],
+    optimised: Sequence[str], faults: Sequence[str], copy: bool,
 ) -> str:  # fmt: skip
     """One player with its picture and scores."""
     cells = "".join(
@@ -59,7 +65,7 @@ def _clip(
     )
     warn = f"<p class=fault>{html.escape('; '.join(faults))}</p>" if faults else ""
     name = html.escape(system)
-    picture, source = _picture(path, page, _folder(system)), _source(path, page, _folder(system), copy)
+    picture, source = _picture(path, page, folder), _source(path, page, folder, copy)
     return (
         f"<section class=clip data-s={k}><h3>{name}</h3>"
         f'<div class=pic><img src="{picture}" alt="mel spectrogram, {name}" loading=lazy width=360 height=96>'
@@ -151,13 +157,14 @@ def listening_page(
     optimised = result["frame"]["optimised"] if result else []
     faults = result["faults"] if result else {}
     names = list(systems)
+    folders = _folders(names)
     cards = []
     for p in slice_prompts:
         said = {name: scores.get(p.id, {}).get(name, {}) for name in names}
         best = _best(said)
         clips = "".join(
-            _clip(name, k, paths[name][p.id], page, {m: said[name][m] for m in metrics if m in said[name]}, best[name],
-                  optimised, faults.get(name, {}).get(p.id, ()), copy)
+            _clip(name, k, paths[name][p.id], page, folders[name],
+                  {m: said[name][m] for m in metrics if m in said[name]}, best[name], optimised, faults.get(name, {}).get(p.id, ()), copy)
             for k, name in enumerate(names)
         )  # fmt: skip
         values = html.escape(json.dumps([[said[name].get(m) for m in metrics] for name in names]), quote=True)

@@ -77,8 +77,12 @@ def references(
         if path.endswith(".safetensors"):
             loaded = Reference.load(path)
             loaded.check(clap.identity)
+            if loaded.loudness in found:
+                raise ValueError(f"--reference: {path} is a second one at {loaded.loudness} loudness: keep one")
             found[loaded.loudness] = loaded
         else:
+            if found:
+                raise ValueError(f"--reference: {path} is a second one: give one folder, or statistics files alone")
             files = audio_files(path)
             found |= {p: reference_from_files(files, clap, p, "reference", jobs, progress) for p in protocols}
     if not given:

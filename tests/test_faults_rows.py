@@ -1,0 +1,71 @@
+"""Rows of a table as people give them: systems that vanish, names twice, folders that share a name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+from small_evaluation import IDS, PROMPTS, judges, prompts_file, render
+from small_evaluation import world as world
+
+from fluxlight.cli import main
+from fluxlight.evaluation.evaluate import evaluate, read_scores
+from fluxlight.evaluation.measure import reference_from_files
+from fluxlight.files import write_json
+from fluxlight.prompts import Prompt
+from fluxlight.report.listening import listening_page
+
+
+def score(tmp_path: Path, *flags: str) -> int:
+    return main(["evaluate", "--prompts", str(prompts_file(tmp_path)), "--out", str(tmp_path / "out"), *flags])
+
+
+@pytest.mark.parametrize("lacking", [0, 5, 11])
+def test_a_system_that_one_row_lacks_is_named_wherever_the_row_stands(tmp_path: Path, lacking: int):
+    table = {i: {"a": 1.0 + k, "b": 2.0 + k} for k, i in enumerate(IDS)}
+    del table[IDS[lacking]]["b"]
+    write_json(tmp_path / "s.json", table)
+    with pytest.raises(ValueError, match=f"scores mos: system b has no value for {IDS[lacking]} in"):
+        read_scores({"mos": tmp_path / "s.json"}, [Prompt(p["id"], p["prompt"]) for p in PROMPTS])
+
+
+def test_names_that_are_given_twice_are_refused_in_one_line(world, tmp_path: Path, capsys):
+    _, systems, _ = world
+    a, b = (str(folder) for folder in systems.values())
+    write_json(tmp_path / "s.json", {i: {"a": 1.0 + k, "b": 2.0} for k, i in enumerate(IDS)})
+    scores = f"mos={tmp_path / 's.json'}"
+    shutil.copytree(a, tmp_path / "other" / Path(a).name)
+    for flags, said in (
+        (["--system", f"A={a}", "--system", f"A={b}"], "NAME=FOLDER) A is given twice"),
+        ([a, str(tmp_path / "other" / Path(a).name)], f"NAME=FOLDER) {Path(a).name} is given twice"),
+        ([a, "--system", f"{Path(a).name}={b}"], f"NAME=FOLDER) {Path(a).name} is given twice"),
+        (["--scores", scores, "--scores", scores], "measure --scores mos is given twice"),
+        (["--system", f"A={a}", "--seeds", f"A={b}", "--seeds", f"A={b}"], "--seeds A: folder"),
+        (["--system", f"A={a}", "--seeds", f"A={a}"], "is given twice"),
+    ):
+        assert score(tmp_path, *flags) == 2
+        err = capsys.readouterr().err
+        assert said in err and len(err.strip().splitlines()) == 1
+    assert main(["error-rates", "--model", a, a, "--prompts", "x", "--out", str(tmp_path / "e")]) == 2
+    assert "--model: folder" in capsys.readouterr().err
+
+
+def test_two_references_of_one_kind_are_refused(world):
+    _, systems, folder = world
+    claps, rewards = judges()
+    files = sorted(folder.iterdir())
+    pair = [reference_from_files(part, claps["clap_b"], "locked", "r") for part in (files[:15], files[15:])]
+    with pytest.raises(ValueError, match="reference at locked loudness, windows clip is given twice"):
+        evaluate(systems, PROMPTS, pair, claps, rewards, seconds=None, resamples=20, repeats=2)
+
+
+def test_rows_whose_names_differ_in_a_space_keep_their_own_audio(world, tmp_path: Path):
+    systems = {"a b": world[1]["row0"], "a-b": world[1]["row1"], "A-B": render(tmp_path / "third", 9, 0.2)}
+    page = tmp_path / "page/index.html"
+    listening_page(page, PROMPTS, systems, {}, copy=True)
+    folders = sorted((tmp_path / "page/audio").iterdir())
+    assert len(folders) == 3 and len({folder.name.casefold() for folder in folders}) == 3
+    heard = {tuple(soundfile.read(folder / f"{IDS[0]}.wav")[0][:50]) for folder in folders}
+    assert len(heard) == 3
