@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,21 @@ def cancelling(channels: NDArray[np.float32]) -> str:
         return ""
     below = f"{10 * np.log10(power / mean):.0f} dB below them" if mean > 0 else "silence"
     return f"{CANCEL} (their mean is {below})"
+
+
+def faults_of(channels: NDArray[np.float32], sample_rate: int, seconds: float | None) -> list[str]:
+    """What is wrong with an audio file: ``find_faults`` of the mean of its channels ``(N, C)``, and `cancelling`."""
+    fault = cancelling(channels)
+    return [*([fault] if fault else []), *find_faults(channels.mean(axis=1), sample_rate, seconds)]
+
+
+def faulty_lines(faults: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """Row -> clip -> what is wrong with it, as a line of Markdown for each row."""
+    return [
+        f"- {row}: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in found.items())
+        for row, found in faults.items()
+        if found
+    ]
 
 
 def find_faults(audio: NDArray[np.float32], sample_rate: int, seconds: float | None) -> list[str]:

@@ -164,7 +164,8 @@ def listening_page(
         best = _best(said)
         clips = "".join(
             _clip(name, k, paths[name][p.id], page, folders[name],
-                  {m: said[name][m] for m in metrics if m in said[name]}, best[name], optimised, faults.get(name, {}).get(p.id, ()), copy)
+                  {m: said[name][m] for m in metrics if m in said[name]}, best[name], optimised,
+                  faults.get(name, {}).get(p.id, ()), copy)
             for k, name in enumerate(names)
         )  # fmt: skip
         values = html.escape(json.dumps([[said[name].get(m) for m in metrics] for name in names]), quote=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fluxlight.clips.faults import faulty_lines
 from fluxlight.metrics.direction import arrow
 
 MARK = "†"
@@ -229,13 +230,8 @@ def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
 
 
 def _faults(result: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"- {system}: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in found.items())
-        for system, found in result["faults"].items()
-    ]
-    for table in list(result["tables"].values())[:1]:
-        if faulty := table.get("reference", {}).get("faults"):
-            lines.append("- the reference: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in faulty.items()))
+    first = next(iter(result["tables"].values()))
+    lines = faulty_lines({**result["faults"], "the reference": first.get("reference", {}).get("faults", {})})
     left_out = result["frame"]["left_out"]
     lines.append(f"- Left out of every row: {', '.join(left_out)}." if left_out else "- No prompt was left out.")
     return lines
