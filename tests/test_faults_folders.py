@@ -9,13 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from fluxlight.challenge.submission import check_clip
 from fluxlight.cli import main
 from fluxlight.cli.arguments import plain_warnings
+from fluxlight.clips.faults import faults_of
 from fluxlight.clips.folders import audio_files, find_clips
 from fluxlight.clips.found import LeftAside
-from fluxlight.clips.read import read_clip
+from fluxlight.clips.read import read_channels, read_clip
+from fluxlight.evaluation.judging import Judges, judge_clip
+from fluxlight.postprocess import LockedLoudness, integrated_loudness
+from fluxlight.types import Clip
 
 RATE = 16000
 HIDDEN = (
@@ -136,3 +141,52 @@ def test_a_name_that_is_no_utf8_is_read_and_a_broken_file_is_named(tmp_path: Pat
     for name in ("broken.wav", "absent.wav"):
         with pytest.raises(ValueError, match=rf"{name} cannot be read \([^\n]+\): render it again"):
             read_clip(tmp_path / name)
+
+
+def channels(count: int, kind: str) -> np.ndarray:
+    """Channels ``(N, count)``: alike, unrelated, or such that their mean is next to nothing."""
+    draw = np.random.default_rng(3).normal(size=(RATE * 3, count)) * 0.05
+    if kind == "alike":
+        return np.repeat(draw[:, :1], count, axis=1)
+    if kind == "cancel":
+        draw[:, 1] = -sum(draw[:, k] for k in range(count) if k != 1)
+    return draw
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_channels_that_cancel_are_a_fault_and_unrelated_ones_are_none(tmp_path: Path, count: int, capsys):
+    for kind in ("alike", "unrelated", "cancel"):
+        path = tmp_path / "in" / f"{kind}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, channels(count, kind), RATE)
+        found = faults_of(*read_channels(path), 3.0)
+        assert any("channels cancel" in fault for fault in found) == (kind == "cancel"), found
+    nearly = channels(2, "alike") * [1, -0.8]
+    assert faults_of(nearly.astype(np.float32), RATE, 3.0) == ["channels cancel (their mean is 19 dB below them)"]
+    assert faults_of(np.zeros((RATE, 2), np.float32), RATE, None) == ["silent"]
+    assert main(["postprocess", str(tmp_path / "in"), str(tmp_path / "out"), "--passes", "0"]) == 0
+    looked = [line for line in capsys.readouterr().out.splitlines() if line.startswith("look at")]
+    assert len(looked) == 1 and looked[0].startswith("look at: cancel.wav: channels cancel")
+
+
+def test_the_loudness_of_a_file_is_that_of_all_its_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FLUXLIGHT_CACHE", str(tmp_path / "cache"))
+    said = {}
+    for name, wave in {"mono": channels(1, "alike"), "alike": channels(2, "alike"), "six": channels(6, "alike"),
+                       "unrelated": channels(2, "unrelated"), "cancel": channels(2, "cancel")}.items():  # fmt: skip
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE, subtype="FLOAT")
+        said[name] = judge_clip(tmp_path / f"{name}.wav", "", "locked", Judges(), 3.0)
+    level = {name: value["loudness"] for name, value in said.items()}
+    for name in ("alike", "unrelated", "cancel"):
+        assert level[name] == pytest.approx(level["mono"] + 3.01, abs=0.1)
+    assert said["cancel"]["faults"] == ["channels cancel (their mean is silence)", "silent"]
+    assert said["alike"]["faults"] == [] and said["alike"]["file"] == (RATE, 3.0, 2)
+
+
+@pytest.mark.parametrize("rate", [800, 2000, 3000, 4000, 6000, 7999, 8000])
+def test_a_clip_of_a_low_rate_has_a_loudness(rate: int):
+    tone = torch.sin(2 * torch.pi * 200 * torch.arange(3 * 44100) / 44100)
+    low = torch.sin(2 * torch.pi * 200 * torch.arange(3 * rate) / rate)
+    assert integrated_loudness(low, rate) == pytest.approx(integrated_loudness(tone, 44100), abs=0.3)
+    leveled = LockedLoudness(-23)(Clip("x", low, rate))
+    assert leveled.notes == ["locked: -23 LUFS"] and bool(torch.isfinite(leveled.audio).all())
