@@ -146,6 +146,7 @@ def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
     if delivered:
         said = [f"{name} {'silent' if lufs is None else number(lufs, digits=1)}" for name, lufs in delivered.items()]
         notes.append(f"- The files as they are, mean LUFS: {', '.join(said)}.")
+    notes += [f"- **{hint}**" for hint in table.get("hints", [])]
     if any("resamples" in c for c in table["comparisons"]):
         notes.append(f"- Resampling of whole rows: {frame['resamples']} draws, seed {frame['statistics_seed']}.")
     if "reference" in table:
