@@ -56,3 +56,33 @@ def test_a_locked_clip_of_an_earlier_version_is_written_again(tmp_path: Path, ca
     capsys.readouterr()
     assert main(args) == 0 and "before" not in capsys.readouterr().out
     assert main(args) == 0 and "1 of them before" in capsys.readouterr().out
+
+
+def run(source: Path, out: Path, *flags: str) -> int:
+    return main(["postprocess", str(source), str(out), "--passes", "0", *flags])
+
+
+def test_another_input_never_mixes_with_the_results_of_the_first(tmp_path: Path, capsys):
+    for name, ids in (("one", "ab"), ("two", "bc"), ("three", "abc")):
+        for id in ids:
+            write(tmp_path / name / f"{id}.wav", tone(1.0, level=0.1 * len(name)))
+    assert run(tmp_path / "one", tmp_path / "out") == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    assert run(tmp_path / "two", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "holds 1 clips that do not come from this input (a.wav): choose another OUT" in said
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}, "nothing was touched"
+    # more of the same goes on; a folder of somebody's clips is no folder of results
+    assert run(tmp_path / "three", tmp_path / "out") == 0
+    assert run(tmp_path / "one", tmp_path / "two") == 2 and "(b.wav, c.wav)" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["b.wav", "c.wav"]
+
+
+def test_a_file_that_fails_leaves_no_result_of_an_earlier_input(tmp_path: Path):
+    for id in "ab":
+        write(tmp_path / f"one/{id}.wav", tone(1.0))
+        write(tmp_path / f"two/{id}.wav", tone(1.0, level=0.01))
+    (tmp_path / "two/a.wav").write_bytes(b"RIFF, but no wave")
+    assert run(tmp_path / "one", tmp_path / "out") == 0
+    assert run(tmp_path / "two", tmp_path / "out") == 1
+    assert [p.name for p in (tmp_path / "out").glob("*.wav")] == ["b.wav"]

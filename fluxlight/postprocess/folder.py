@@ -7,14 +7,14 @@
     <out>/postprocess.jsonl              one row a file: source, recipe, notes or error; append-only
     <out>/candidates.jsonl               where the input has one: its rows, pointing at the new files
 
-A file is done when its last row names the same content and the same steps, and the output is there.
+A file is done when its last row names the same content and the same steps, and the output is there. Clips of another
+input are never mixed in: a folder that holds any is refused.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,14 @@ from typing import Any
 
 from fluxlight.clips.exact import exact_format
 from fluxlight.clips.faults import cancelling
-from fluxlight.clips.found import LeftAside, find_audio
 from fluxlight.clips.read import read_channels
 from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
+from fluxlight.postprocess.listing import check_out, clear, list_files, output_of
 from fluxlight.types import Clip
 
 ROWS = "postprocess.jsonl"
 CANDIDATES = "candidates.jsonl"
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 Row = dict[str, Any]
 
 
@@ -67,6 +66,8 @@ def process_folder(
 ) -> list[Row]:
     """Post-process every audio file below ``source`` into ``out``; a second call does what is missing or has changed.
 
+    A result that is out of date is removed before anything is done.
+
     Args:
         source: folder of audio.
         out: folder of the results, outside ``source``.
@@ -83,8 +84,10 @@ def process_folder(
     source, out = Path(source), Path(out)
     if jobs < 1 or batch < 1:
         raise ValueError(f"jobs is {jobs} and batch {batch}: give 1 or more of each")
-    files = _files(source, out)
+    files = list_files(source, out)
+    check_out(out, files, (out / ROWS).is_file())
     out.mkdir(parents=True, exist_ok=True)
+    (out / ROWS).touch()
     job = Job(source, out, steps, recipe_of(steps), threads)
     rows: dict[str, Row] = {row["file"]: row for row in mend_jsonl(out / ROWS)}
     known, waiting = {}, []
@@ -94,6 +97,7 @@ def process_folder(
             known[file] = {**row, "done": True}
         else:
             waiting.append(file)
+    clear(out, waiting)
     batches = [waiting[start : start + batch] for start in range(0, len(waiting), batch)]
     for new in _progress(_run(job, batches, jobs), len(files), len(known)):
         append_jsonl(out / ROWS, new)
@@ -101,29 +105,6 @@ def process_folder(
     if (source / CANDIDATES).is_file():
         _carry_candidates(source, out, known)
     return [known[file] for file in files]
-
-
-def _files(source: Path, out: Path) -> list[str]:
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder: give a folder of audio files")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{out} lies in {source}: the next run would take the results for sources, choose another OUT")
-    found = find_audio(source, SUFFIXES)
-    files = sorted([*(str(p.relative_to(source)) for p in found.files), *found.dangling])
-    if found.aside:
-        warnings.warn(LeftAside(f"{source}: left aside: {found.said()}"), stacklevel=3)
-    if not files:
-        raise FileNotFoundError(f"{source} holds no audio ({', '.join(SUFFIXES)})")
-    stems: dict[str, str] = {}
-    for file in files:
-        other = stems.setdefault(_output(file), file)
-        if other != file:
-            raise ValueError(f"{other} and {file} in {source} would both become {_output(file)}: rename one")
-    return files
-
-
-def _output(file: str) -> str:
-    return str(Path(file).with_suffix(".wav"))
 
 
 def _is_done(row: Row, job: Job) -> bool:
@@ -215,7 +196,7 @@ def _treat(job: Job, files: list[str]) -> list[Row]:
 
 
 def _row(job: Job, file: str) -> Row:
-    return {"file": file, "output": _output(file), "source": "", "recipe": job.recipe, "notes": [], "bytes": 0,
+    return {"file": file, "output": output_of(file), "source": "", "recipe": job.recipe, "notes": [], "bytes": 0,
             "format": "", "unchanged": False, "error": ""}  # fmt: skip
 
 
