@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -82,32 +83,59 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` as indented JSON with sorted keys, atomically."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    """Write ``value`` as indented JSON with sorted keys, atomically; a number that is not finite becomes null."""
+    write_text(path, _json(value, indent=1) + "\n")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON has no word for infinity and NaN; other readers refuse Python's
+        return json.dumps(_finite(value), indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read JSON; a broken file is one clear error that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_once)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path} is not valid JSON (line {error.lineno}): mend it there; what fluxlight wrote it can write again"
         ) from None
+    except KeyError as error:
+        raise ValueError(f"{path}: {error.args[0]} stands twice in one object: keep one of the two") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a key that stands twice JSON would keep the last and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per line, atomically."""
-    write_text(path, "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(_json(row) + "\n" for row in rows))
 
 
 def append_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
     """Append rows in one write and flush them to disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(_json(row) + "\n" for row in rows)
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -240,3 +268,9 @@ def hash_of(value: Any) -> str:
 def some_names(names: Sequence[str], most: int = 100) -> str:
     """The first ``most`` names as one text, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def no_double(names: Sequence[str], what: str) -> None:
+    """Refuse a name that is given twice: a table of names would keep the last one and say nothing."""
+    if twice := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"{what} {', '.join(dict.fromkeys(twice))} is given twice: keep one, or name the other anew")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
@@ -18,6 +19,10 @@ def borda_points(
     for system, row in results.items():
         if missing := sorted(measures - set(row)):
             raise ValueError(f"rank: {system} has no {', '.join(missing)}: every system needs every measure")
+        if odd := sorted(measure for measure, value in row.items() if not math.isfinite(value)):
+            raise ValueError(f"rank: {odd[0]} of {system} is {row[odd[0]]}: a system without a number has no rank")
+    if absent := sorted(set(lower_is_better) - measures):
+        raise ValueError(f"rank: {', '.join(absent)} is no measure here (there are {', '.join(sorted(measures))})")
     points = dict.fromkeys(results, 0)
     for measure in measures:
         sign = -1.0 if measure in lower_is_better else 1.0

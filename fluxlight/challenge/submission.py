@@ -23,6 +23,9 @@ RATE, SECONDS, CLIPS = 44_100, 10, 100
 LARGEST = 16 << 20
 """Bytes of a clip read at most; 10 s of 32-bit stereo are 3.5 MB (our choice: a zip may unpack to far more)."""
 
+LONGEST = 1 << 20
+"""Seconds beyond which a header is not believed (our choice: 12 days)."""
+
 # the first moment a zip knows: the same clips give the same bytes
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -176,6 +179,8 @@ def check_clip(source: IO[bytes]) -> list[str]:
     try:
         with soundfile.SoundFile(source) as file:
             kind, rate, channels, frames = file.format, file.samplerate, file.channels, file.frames
+            if frames > LONGEST * rate:
+                return ["states no length in its header"]
             if frames * channels > LARGEST // 2:
                 return [f"{frames / rate:.1f} s long"]
             audio = file.read(dtype="float32", always_2d=True)

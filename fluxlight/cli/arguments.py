@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 
@@ -13,6 +15,21 @@ class Arguments(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line on standard error, exit code 2."""
         self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists the options)\n")
+
+
+@contextmanager
+def plain_warnings(prog: str, kind: type[Warning]) -> Iterator[None]:
+    """Within this block a warning of ``kind`` is one line under the command's name, without a place in the code."""
+    before = warnings.formatwarning
+
+    def line(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> str:
+        return f"{prog}: {message}\n" if issubclass(category, kind) else before(message, category, *args, **kwargs)
+
+    warnings.formatwarning = line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def settings_of(

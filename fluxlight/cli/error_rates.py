@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.cli.arguments import Arguments
+from fluxlight.files import no_double
 from fluxlight.measures import EXTRAS, MEASURES
 from fluxlight.validity.damage import LADDERS
 
@@ -46,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=3, help="steps of each damage, from the mildest on (3)")
     add("--extra", nargs="*", default=[], choices=PER_CLIP, metavar="MEASURE", help="mad, diversity")
     add("--resamples", type=int, default=199, help="permutations of FAD, KAD, MAD and diversity (199)")
+    add("--leave-out-faulty", action="store_true",
+        help="leave out prompts with a faulty clip under any noise seed, and faulty real clips")  # fmt: skip
     add("--jobs", type=int, default=1, help="processes (1)")
     add("--out", required=True, help="folder for error_rates.json, .md, plots and the finished trials")
     return p
@@ -59,6 +62,7 @@ def main(args: list[str]) -> int:
             raise ValueError(f"--{one} and --{other.replace('_', '-')} belong together: give both or neither")
     if len(given.model) == 1:
         raise ValueError("--model: one folder is one noise seed, at least 2 are needed")
+    no_double([str(Path(folder).resolve()) for folder in given.model], "--model: folder")
     from fluxlight.validity.alarms_run import fingerprint, run_trials
 
     bench, frame = material(given)
@@ -81,7 +85,7 @@ def material(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from fluxlight.evaluation.judges import load_judges
     from fluxlight.validity.alarms_run import Bench, slim
     from fluxlight.validity.climb import CLEAN, LadderClip, Rung
-    from fluxlight.validity.sources import corpus_clips, folder_clips, judge_parts, references
+    from fluxlight.validity.sources import corpus_clips, faulty, folder_clips, judge_parts, references
 
     judges, show = load_judges(given.judges), sys.stderr.isatty()
     judge = next(iter(judges.claps))
@@ -99,21 +103,34 @@ def material(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
 
     rows: dict[str, list[Any]] = {}
     seeds = [folder_clips(folder, given.prompts) for folder in given.model]
+    data = folder_clips(given.data, given.data_prompts) if given.data else None
+    faults = {str(folder): faulty(clips) for folder, clips in zip(given.model, seeds, strict=True)}
+    of_data = faulty(data or [])
+    left_out: set[str] = set()
+    if given.leave_out_faulty:
+        of_model = {id for found in faults.values() for id in found}
+        seeds = [[clip for clip in clips if clip.prompt.id not in of_model] for clips in seeds]
+        data = [clip for clip in data if not clip.faults] if data else None
+        left_out = of_model | set(of_data)
+        if data == []:
+            raise ValueError(f"--leave-out-faulty: every clip of {given.data} is faulty")
     by_seed = [judged(clips, [CLEAN, *damaged], len(clips)) for clips in seeds]
     if by_seed:
         rows["noise"] = [found[0] for found in by_seed]
-    data = folder_clips(given.data, given.data_prompts) if given.data else None
     pool = judged(data, [CLEAN, *([] if by_seed else damaged)], len(data) if data else given.clips)
     rows["halves"] = [pool[0]]
     for k, rung in enumerate(damaged, 1):
         rows[rung.name] = [found[k] for found in by_seed] or [pool[k]]
     first = 0 if given.data else given.clips  # the reference must not hold the clips that are tested
     found = references(
-        given.reference, given.reference_clips, judges, [given.loudness], given.jobs, show, first
+        given.reference, given.reference_clips, judges, [given.loudness], given.jobs, show, first,
+        given.leave_out_faulty,
     )[given.loudness]  # fmt: skip
     bench = Bench(rows, judge, found, tuple(given.extra), given.n, given.resamples)
     material = f"{len(pool[0].prompts)} real clips" + (f", a model under {len(seeds)} noise seeds" if seeds else "")
+    faults |= {"real clips": of_data, "the reference": found.faults}
     return bench, {
+        "faults": faults, "left_out": sorted(left_out),
         "n": given.n, "loudness": given.loudness, "material": material, "reference": found.identity,
         "judges": judges.identities(), "optimised": sorted(judges.optimised), "resamples": given.resamples,
     }  # fmt: skip

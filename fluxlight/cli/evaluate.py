@@ -10,7 +10,7 @@ from typing import Any
 
 from fluxlight.cli.arguments import Arguments
 from fluxlight.evaluation.compare import pairs_of
-from fluxlight.files import hash_of
+from fluxlight.files import hash_of, no_double
 from fluxlight.measures import EXTRAS
 
 
@@ -112,6 +112,8 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
         if name not in systems:
             raise ValueError(f"--seeds: {name} is no row of this table ({', '.join(systems)})")
         seeds.setdefault(name, []).append(folder)
+    for name, folders in seeds.items():
+        no_double([str(Path(folder).resolve()) for folder in [systems[name], *folders]], f"--seeds {name}: folder")
     for name, folder in [*systems.items(), *args.seeds]:
         find_clips(folder, ids, name)  # before anything is loaded
     pairs = _pairs(args, list(systems))
@@ -149,21 +151,13 @@ def _finish(result: dict[str, Any], args: argparse.Namespace) -> int:
 def main(args: list[str]) -> int:
     """Run the verb; a bad input is one line on stderr and exit code 2."""
     chosen = parser().parse_args(args)
-    systems = {Path(folder).resolve().name: folder for folder in chosen.folders}
-    if len(systems) < len(chosen.folders):
-        print(
-            "fluxlight evaluate: two folders have the same name: name them with --system NAME=FOLDER", file=sys.stderr
-        )
-        return 2
-    systems |= dict(chosen.system)
-    if bool(systems) == bool(chosen.scores):
-        print(
-            "fluxlight evaluate: give folders of audio (--system NAME=FOLDER) or --scores NAME=FILE, not both",
-            file=sys.stderr,
-        )
-        return 2
     try:
-        return _from_scores(chosen) if chosen.scores else _from_audio(chosen, systems)
+        named = [*((Path(folder).resolve().name, folder) for folder in chosen.folders), *chosen.system]
+        no_double([name for name, _ in named], "system (--system NAME=FOLDER)")
+        no_double([name for name, _ in chosen.scores], "measure --scores")
+        if bool(named) == bool(chosen.scores):
+            raise ValueError("give folders of audio (--system NAME=FOLDER) or --scores NAME=FILE, not both")
+        return _from_scores(chosen) if chosen.scores else _from_audio(chosen, dict(named))
     except (ValueError, OSError) as error:
         print(f"fluxlight evaluate: {error}", file=sys.stderr)
         return 2

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     add("--extra", nargs="*", default=["mad", "diversity"], choices=PER_CLIP, metavar="MEASURE",
         help="further measures of all clips (mad diversity)")  # fmt: skip
     add("--resamples", type=int, default=199, help="bootstrap resamples of FAD, KAD, MAD and diversity (199)")
+    add("--leave-out-faulty", action="store_true", help="leave faulty clips of --audio and of a reference folder out")
     add("--jobs", type=int, default=1, help="processes (1)")
     add("--out", required=True, help="folder for ladders.json, ladders.md and ladders_<loudness>.png")
     return p
@@ -53,7 +54,7 @@ def main(args: list[str]) -> int:
     from fluxlight.validity.climb import climb
     from fluxlight.validity.page import markdown, write_page
     from fluxlight.validity.response import responses, result_of
-    from fluxlight.validity.sources import corpus_clips, folder_clips, references
+    from fluxlight.validity.sources import corpus_clips, faulty, folder_clips, references
 
     judges, show = load_judges(given.judges), sys.stderr.isatty()
     protocols = ["locked", "delivered"] if given.loudness == "both" else [given.loudness]
@@ -61,7 +62,16 @@ def main(args: list[str]) -> int:
         clips = folder_clips(given.audio, given.prompts, given.clips)
     else:
         clips = corpus_clips("slice", 0, given.clips, given.jobs)
-    found = references(given.reference, given.reference_clips, judges, protocols, given.jobs, show)
+    faults = {"clips": faulty(clips)}
+    if given.leave_out_faulty and faults["clips"]:
+        clips = [clip for clip in clips if not clip.faults]
+        if len(clips) < 4:
+            raise ValueError(f"--leave-out-faulty: {len(clips)} clips are left, at least 4 are needed")
+    found = references(
+        given.reference, given.reference_clips, judges, protocols, given.jobs, show,
+        leave_out_faulty=given.leave_out_faulty,
+    )  # fmt: skip
+    faults["the reference"] = next(iter(found.values())).faults
     tables = {}
     for protocol in protocols:
         rows = climb(clips, judges, given.ladders, protocol, given.jobs, show, slice(given.steps))
@@ -72,7 +82,8 @@ def main(args: list[str]) -> int:
     frame = {
         "n": len(clips), "clips": given.audio or "slice of the embedded corpus", "judges": judges.identities(),
         "optimised": sorted(judges.optimised), "reference": ", ".join(r.identity for r in found.values()),
-        "resamples": given.resamples, "interval": 0.95,
+        "resamples": given.resamples, "interval": 0.95, "faults": faults,
+        "left_out": sorted(faults["clips"]) if given.leave_out_faulty else [],
     }  # fmt: skip
     result = result_of(tables, frame)
     write_page(result, given.out)

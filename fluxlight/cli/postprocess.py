@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from fluxlight.cli.arguments import Arguments
+from fluxlight.clips.faults import CANCEL
+from fluxlight.files import some_names
 from fluxlight.postprocess.base import PostProcess
 from fluxlight.postprocess.loudness import LockedLoudness, Loudness
 from fluxlight.postprocess.separate import Separate
@@ -56,6 +58,11 @@ def main(args: list[str]) -> int:
         f"{len(rows) - len(failed)} of {len(rows)} clips in {given.out}"
         + (f", {before} of them before" if before else "")
     )
+    if floats := [row["file"] for row in rows if row.get("format") == "FLOAT" and not row["error"]]:
+        print(f"written as 32-bit float, 16 bits would change their level: {some_names(floats)}")
+    for row in rows:
+        if cancelled := [note for note in row["notes"] if note.startswith(CANCEL)]:
+            print(f"look at: {row['file']}: {cancelled[0]}")
     for row in unchanged:
         print(f"unchanged: {row['file']}: {'; '.join(note for note in row['notes'] if 'unchanged' in note)}")
     for row in failed:

@@ -6,7 +6,7 @@ import sys
 
 from fluxlight.challenge.rank import borda_points, borda_rank
 from fluxlight.cli.arguments import Arguments
-from fluxlight.measures import MEASURES, better
+from fluxlight.metrics.direction import lower_measures
 from fluxlight.tables import read_results
 
 
@@ -18,8 +18,10 @@ def main(args: list[str]) -> int:
     )
     parser.add_argument("results", help="JSON system -> measure -> value, a table system,measure..., or table.json")
     parser.add_argument("--measures", nargs="+", help="which measures count (default: all)")
-    parser.add_argument("--lower", nargs="*", default=[name for name in MEASURES if better(name) == "lower"],
-                        help="measures where small wins (fad fad_windows kad mad)")  # fmt: skip
+    parser.add_argument("--lower", nargs="*", default=[], metavar="MEASURE",
+                        help="measures where small wins, besides those called so (FAD, KAD, KL, loss)")  # fmt: skip
+    parser.add_argument("--higher", nargs="*", default=[], metavar="MEASURE",
+                        help="measures where large wins, besides those called so (CLAP, reward, MOS)")  # fmt: skip
     chosen = parser.parse_args(args)
     try:
         results = read_results(chosen.results)
@@ -30,11 +32,15 @@ def main(args: list[str]) -> int:
                     f"--measures: {', '.join(unknown)} is in no row (there are {', '.join(sorted(known))})"
                 )
             results = {system: {m: row[m] for m in chosen.measures if m in row} for system, row in results.items()}
-        lower = {m for row in results.values() for m in row if m.lower() in {name.lower() for name in chosen.lower}}
+        measures = list(dict.fromkeys(m for row in results.values() for m in row))
+        lower = lower_measures(measures, chosen.lower, chosen.higher)
         points, rank = borda_points(results, lower), borda_rank(results, lower)
     except (ValueError, OSError) as error:
         print(f"fluxlight rank: {error}", file=sys.stderr)
         return 2
     for system in sorted(results, key=lambda name: (rank[name], name)):
         print(f"{rank[system]:4d}  {points[system]:4d} points  {system}")
+    # beside the ranking, not in it: its lines are read by other programs
+    said = "; ".join(f"{m}: {'lower' if m in lower else 'higher'} is better" for m in measures)
+    print(f"fluxlight rank: {said}", file=sys.stderr)
     return 0

@@ -91,8 +91,12 @@ def _run(args: list[str]) -> int:
         # short names of callbacks on a command line: the one place where the library looks at them
         callbacks = importlib.import_module("callbacks")
         return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
+    from fluxlight.cli.arguments import plain_warnings
+    from fluxlight.clips.found import LeftAside
+
     try:
-        return int(module.main(rest) or 0)
+        with plain_warnings(f"fluxlight {verb}", LeftAside):
+            return int(module.main(rest) or 0)
     except SystemExit as end:
         # argparse has printed its own line
         return end.code if isinstance(end.code, int) else 2

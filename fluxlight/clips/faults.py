@@ -1,6 +1,8 @@
-"""What is wrong with a clip: not finite, silent, clipped, cut short, of a low rate."""
+"""What is wrong with a clip: not finite, silent, clipped, cut short, of a low rate, of channels that cancel."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,35 @@ LENGTH_TOLERANCE = 0.05
 LOWEST_RATE = 16_000  # Hz; below it most of the range of music is missing
 TAIL_SECONDS = 1.0
 """Digital silence at the end longer than this counts as truncation (our choice)."""
+CANCEL, CANCELLED = "channels cancel", 10.0
+"""dB by which the mean of the channels may lie below them; unrelated channels lie 3 dB apart (our choice)."""
+
+
+def cancelling(channels: NDArray[np.float32]) -> str:
+    """The fault of channels ``(N, C)`` whose mean, which judges hear, is far fainter than they are; else nothing."""
+    if channels.ndim < 2 or channels.shape[1] < 2 or not channels.size:
+        return ""
+    sound = np.where(np.isfinite(channels), channels, 0).astype(np.float64)
+    power, mean = float(np.square(sound).mean()), float(np.square(sound.mean(axis=1)).mean())
+    if power <= SILENT_PEAK**2 or mean > power * 10 ** (-CANCELLED / 10):
+        return ""
+    below = f"{10 * np.log10(power / mean):.0f} dB below them" if mean > 0 else "silence"
+    return f"{CANCEL} (their mean is {below})"
+
+
+def faults_of(channels: NDArray[np.float32], sample_rate: int, seconds: float | None) -> list[str]:
+    """What is wrong with an audio file: ``find_faults`` of the mean of its channels ``(N, C)``, and `cancelling`."""
+    fault = cancelling(channels)
+    return [*([fault] if fault else []), *find_faults(channels.mean(axis=1), sample_rate, seconds)]
+
+
+def faulty_lines(faults: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+    """Row -> clip -> what is wrong with it, as a line of Markdown for each row."""
+    return [
+        f"- {row}: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in found.items())
+        for row, found in faults.items()
+        if found
+    ]
 
 
 def find_faults(audio: NDArray[np.float32], sample_rate: int, seconds: float | None) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 from fluxlight.clips.candidates import ROWS, read_candidates
+from fluxlight.clips.found import LeftAside, find_audio
 from fluxlight.files import some_names
 from fluxlight.tables import clip_name, first_double, same
 
@@ -25,18 +27,22 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     if not folder.is_dir():
         raise FileNotFoundError(f"system {system}: folder {folder} does not exist")
     found: dict[str, list[Path]] = {}
+    said = ""
     if (folder / ROWS).is_file():
         for row in read_candidates(folder):
             if not row.error and (folder / row.audio).is_file():
                 found.setdefault(same(row.id), []).append(folder / row.audio)
     else:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                found.setdefault(same(path.stem), []).append(path)
+        here = find_audio(folder, SUFFIXES, deep=False)
+        for path in here.files:
+            found.setdefault(same(path.stem), []).append(path)
+        lost = f"{len(here.dangling)} links that lead nowhere ({some_names(here.dangling, 5)})" if here.dangling else ""
+        said = "; ".join(filter(None, [lost, here.said()]))
     names = [found_name(i, found) for i in ids]
     if missing := [i for i, name in zip(ids, names, strict=True) if name not in found]:
         raise FileNotFoundError(
             f"system {system}: {len(missing)} of {len(ids)} prompts have no clip in {folder}: {some_names(missing)}"
+            + (f"; there are {said}" if said else "")
         )
     if twice := first_double(names):
         one, other = (ids[k] for k in twice)
@@ -73,11 +79,18 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every audio file below ``folder``, sorted by its path there."""
+    """Every audio file below ``folder``, sorted by its path there; a `LeftAside` warning names what was not taken."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"reference folder {folder} does not exist")
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    if not files:
-        raise FileNotFoundError(f"folder {folder} holds no {', '.join(SUFFIXES)} file")
-    return sorted(files, key=lambda p: p.relative_to(folder).as_posix())
+    found = find_audio(folder, SUFFIXES)
+    if found.dangling:
+        lost = f"{len(found.dangling)} links lead nowhere: {some_names(found.dangling)}"
+        raise FileNotFoundError(f"folder {folder}: {lost}: mend or remove them")
+    aside = f"left aside: {found.said()}" if found.aside else ""
+    if not found.files:
+        none = f"folder {folder} holds no {', '.join(SUFFIXES)} file"
+        raise FileNotFoundError(f"{none}; {aside}" if aside else none)
+    if aside:
+        warnings.warn(LeftAside(f"{folder}: {aside}"), stacklevel=2)
+    return found.files

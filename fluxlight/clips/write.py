@@ -1,17 +1,19 @@
-"""Writing audio: one clip, one file, atomically."""
+"""Writing audio: one clip, one file, atomically, and never changed by its format."""
 
 from __future__ import annotations
 
 import os
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from fluxlight.clips.exact import exact_format
 from fluxlight.files import atomic_path
 
 
-def write_audio(path: str | os.PathLike[str], audio: Tensor, sample_rate: int) -> str:
-    """Write a mono clip ``(N,)`` as 16 bit; a WAV whose samples leave [-1, 1] as 32-bit float, so that nothing clips.
+def write_audio(path: str | os.PathLike[str], audio: Tensor, sample_rate: int) -> tuple[str, str]:
+    """Write a mono clip ``(N,)`` as 16 bit; a WAV that 16 bits would change as 32-bit float (`exact_format`).
 
     Args:
         path: of the file; its suffix, ``.wav`` or ``.flac``, is the format.
@@ -19,22 +21,25 @@ def write_audio(path: str | os.PathLike[str], audio: Tensor, sample_rate: int) -
         sample_rate: Hz.
 
     Returns:
-        What a reader must know, or "": that the file is float, or (a FLAC has none) how many samples were clipped.
+        What it was written as (soundfile's subtype), and a note where that is not what it usually is: a float file, or
+        (a FLAC has none) clipped samples.
     """
     import soundfile
 
     samples = audio.detach().float().cpu().numpy()
-    suffix, over = os.fspath(path).rpartition(".")[2].upper(), int((np.abs(samples) > 1).sum())
-    whole = not over or suffix != "WAV"
+    format = os.fspath(path).rpartition(".")[2].upper()
+    subtype, note = exact_format(samples) if format == "WAV" else ("PCM_16", "")
+    over = int((np.abs(samples) > 1).sum())
+    if over and subtype == "PCM_16":
+        samples, note = np.clip(samples, -1, 1), note or f"{over} samples clipped"
     with atomic_path(path) as temporary:
-        kept = np.clip(samples, -1, 1) if whole else samples
-        soundfile.write(temporary, kept, sample_rate, subtype="PCM_16" if whole else "FLOAT", format=suffix)
-    if not over:
-        return ""
-    return f"{over} samples clipped" if whole else "beyond full scale: 32-bit float file"
+        soundfile.write(os.fsencode(temporary), samples, sample_rate, subtype=subtype, format=format)
+    return subtype, note
 
 
 def as_written(audio: Tensor) -> Tensor:
     """The samples ``(N,)`` that a WAV file of `write_audio` gives back."""
     wave = audio.detach().float().cpu()
-    return wave if bool((wave.abs() > 1).any()) else (wave * 32767).round() / 32768
+    if exact_format(wave.numpy())[0] == "FLOAT":
+        return wave
+    return torch.round(wave.clamp(-1, 1) * 32767) / 32768

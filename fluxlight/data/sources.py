@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fluxlight.clips.read import read_channels
 from fluxlight.tables import read_prompt_rows, same
 
 LOWEST = 16_000
@@ -145,15 +146,14 @@ class AudioFolder(Source):
         return next((p for p in sorted(path.parent.iterdir()) if same(p.name) == same(path.name)), path)
 
     def _read(self, id: str) -> Tensor:
-        import soundfile
         import soxr
 
         if self.folder is None:
             raise ValueError("the source has captions only: give source.folder, or encode with --text_only true")
         path = self._path(id)
         try:
-            wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, OSError):
+            wave, rate = read_channels(path)
+        except ValueError:
             raise FileNotFoundError(
                 f"audio {path} is missing or damaged: put it there or take its line out of {self.captions}"
             ) from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fluxlight.clips.faults import LENGTH_TOLERANCE
 from fluxlight.evaluation.measure import PerClip
 from fluxlight.evaluation.sets import SetMeasure, set_measures
 from fluxlight.metrics.clap_score import retrieval, shuffled_scores
@@ -62,7 +63,8 @@ def pairs_of(names: Sequence[str], against: Against) -> list[tuple[str, str]]:
 def own_vs_shuffled(row: PerClip, clap: str) -> dict[str, Any]:
     """Paired test of each clip's own prompt against the mean of all the other prompts, and retrieval of the own one."""
     audio, text = row.embeddings[clap], row.text[clap]
-    test = paired(row.scores[clap], shuffled_scores(audio, text)).as_dict()
+    # of unit vectors: equal prompts differ by the rounding of 1, however small their cosines are
+    test = paired(row.scores[clap], shuffled_scores(audio, text), scale=1.0).as_dict()
     return {"clap": clap, **test, "recall_at_10": retrieval(audio, text, min(10, len(row.prompts)))}
 
 
@@ -113,6 +115,42 @@ def _agreement(rows: Sequence[PerClip], claps: Sequence[str]) -> list[dict[str, 
     return found
 
 
+def files_of(files: np.ndarray) -> dict[str, Any]:
+    """What delivered clips ``(n, 3)`` are: clips at each sample rate in Hz and of each number of channels, seconds."""
+    hz, seconds, channels = files.T
+    return {
+        "rates": {str(int(k)): int((hz == k).sum()) for k in np.unique(hz)},
+        "channels": {str(int(k)): int((channels == k).sum()) for k in np.unique(channels)},
+        "seconds": [float(seconds.min()), float(np.median(seconds)), float(seconds.max())],
+    }
+
+
+def hints(files: Mapping[str, Mapping[str, Any]], reference: Reference | None = None) -> list[str]:
+    """What sets rows apart besides their sound: sample rate, length, channels; judges hear all of these.
+
+    Args:
+        files: row -> ``files_of`` its clips.
+        reference: its sample rates are compared with the rows'.
+    """
+    found = []
+    rates = {name: tuple(said["rates"]) for name, said in files.items()}
+    if reference is not None and rates:
+        rates["the reference"] = tuple(reference.rates) or (str(reference.sample_rate),)
+    if len({rate for known in rates.values() for rate in known}) > 1:
+        said = "; ".join(f"{name} {' and '.join(known)} Hz" for name, known in rates.items())
+        found.append(f"Sample rates differ ({said}): what a lower rate lacks of the highs moves every judge.")
+    lengths = {name: said["seconds"] for name, said in files.items()}
+    ends = [end for low, _, high in lengths.values() for end in (low, high)]
+    if ends and max(ends) - min(ends) > LENGTH_TOLERANCE:
+        parts = [f"{name} {low:.2f}" + (f" to {high:.2f}" if high - low > LENGTH_TOLERANCE else "") + " s"
+                 for name, (low, _, high) in lengths.items()]  # fmt: skip
+        found.append(f"Lengths differ ({'; '.join(parts)}): compare clips of one length.")
+    if any(set(said["channels"]) != {"1"} for said in files.values()):
+        said = "; ".join(f"{name} {' and '.join(known['channels'])}" for name, known in files.items())
+        found.append(f"Channels of the files: {said}. Judges hear their mean; LUFS of the files are of all channels.")
+    return found
+
+
 def compare(
     rows: Sequence[PerClip], reference: Reference | None = None, set_judge: str | None = None,
     against: Against = None, resamples: int = 1000, repeats: int = 20, seed: int = 0, extra: Sequence[str] = (),
@@ -160,10 +198,13 @@ def compare(
         if row.loudness is not None:
             heard = row.loudness[np.isfinite(row.loudness)]
             entry["delivered_lufs"] = float(heard.mean()) if heard.size else None
+        if row.files is not None:
+            entry["files"] = files_of(row.files)
         systems[row.system] = entry
 
     table: dict[str, Any] = {"order": names, "metrics": metrics, "systems": systems}
     table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed)
+    table["hints"] = hints({name: entry["files"] for name, entry in systems.items() if "files" in entry}, reference)
     if reference is not None and measures:
         table["reference"] = {**reference.frame(), "identity": reference.identity, "faults": reference.faults}
         if "fad_windows" in measures and windows is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fluxlight.evaluation.compare import Against, compare
 from fluxlight.evaluation.measure import PROTOCOLS, Judges, PerClip, measure, measure_all
-from fluxlight.files import hash_of, some_names, write_json, write_text
+from fluxlight.files import hash_of, no_double, some_names, write_json, write_text
 from fluxlight.metrics.reference import Reference
 from fluxlight.prompts import Prompt, as_prompts
 from fluxlight.tables import read_values, same
@@ -162,6 +162,7 @@ def evaluate(
     for given in references:
         if first is not None:
             given.check(judges.claps[first].identity)
+    no_double([f"{given.loudness} loudness, windows {given.windows}" for given in references], "reference at")
     tables: dict[str, tuple[list[PerClip], Reference | None]] = {}
     for protocol in protocols:
         chosen = next((r for r in references if r.loudness == protocol and r.windows == "clip"), None)

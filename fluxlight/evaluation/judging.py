@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from fluxlight.clips.faults import LOWEST_RATE, find_faults
-from fluxlight.clips.read import read_clip
+from fluxlight.clips.faults import LOWEST_RATE, faults_of
+from fluxlight.clips.read import read_channels
 from fluxlight.files import atomic_path, cache_folder, sha256
 from fluxlight.metrics.arrays import Array
 from fluxlight.metrics.windows import FADTK, window_embeddings
@@ -159,22 +159,28 @@ def judge_audio(
 
 
 def judge_clip(path: Path, prompt: str, protocol: str, judges: Judges, seconds: float | None) -> dict[str, Any]:
-    """Everything about one file: what the judges say, by kind and name, its ``loudness`` in LUFS, its ``faults``."""
+    """Everything about one file: what the judges say, by kind and name, and what it is as it was delivered.
+
+    That is its ``loudness`` in LUFS (of all its channels, while judges hear their mean), its ``faults``, and as
+    ``file`` its sample rate in Hz, its length in seconds and its channels.
+    """
     digest = sha256(path)
-    raw, sample_rate = read_clip(path)
+    channels, sample_rate = read_channels(path)
+    raw = channels.mean(axis=1)
     try:
         values = judge_audio(digest, raw, sample_rate, prompt, protocol, judges)
     except ValueError as error:
         raise ValueError(f"audio file {path} cannot be judged ({error})") from None
-    loud_key = _key("loudness", digest)
+    loud_key = _key("loudness of the file", digest)
     if (loudness := _load(loud_key)) is None:
-        loudness = _store(loud_key, _loudness(raw, sample_rate))
+        loudness = _store(loud_key, _loudness(channels, sample_rate))
     return {
         "claps": {n: values["claps", n] for n in judges.claps},
         "windows": {n: values["windows", n] for n in judges.windows},
         "rewards": {n: float(values["rewards", n]) for n in judges.rewards},
         "loudness": float(loudness),
-        "faults": find_faults(raw, sample_rate, seconds),
+        "faults": faults_of(channels, sample_rate, seconds),
+        "file": (sample_rate, len(channels) / sample_rate, channels.shape[1]),
     }
 
 
@@ -193,14 +199,14 @@ def _reward(
     return reward.score_heard(audio, sample_rate, [prompt], torch.from_numpy(embedding)[None], text)[0]
 
 
-def _loudness(audio: np.ndarray, sample_rate: int) -> float:
-    if not np.isfinite(audio).all() or audio.size < 0.4 * sample_rate:
+def _loudness(channels: np.ndarray, sample_rate: int) -> float:
+    if not np.isfinite(channels).all() or len(channels) < 0.4 * sample_rate:
         return float("-inf")
     import torch
 
     from fluxlight.postprocess import integrated_loudness
 
-    return integrated_loudness(torch.from_numpy(audio), sample_rate)
+    return integrated_loudness(torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels), sample_rate)
 
 
 Work = Callable[[Any, Judges], Any]

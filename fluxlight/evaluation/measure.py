@@ -36,7 +36,8 @@ class PerClip:
         windows: CLAP name -> embeddings of the windows of each clip, n arrays ``(w_i, d)``.
         other_seeds: CLAP name -> embeddings ``(n, d)`` of the same system under each further noise seed.
         faults: prompt id -> what is wrong with its clip.
-        loudness: LUFS of the delivered clips ``(n,)``, -inf when silent.
+        loudness: LUFS of the delivered clips ``(n,)`` with all their channels, -inf when silent.
+        files: sample rate in Hz, seconds and channels of each delivered clip ``(n, 3)``.
         info: what the run says about the system (checkpoint hash, seed, steps, post-processing ...).
     """
 
@@ -49,6 +50,7 @@ class PerClip:
     other_seeds: dict[str, list[Array]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     loudness: Array | None = None
+    files: Array | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     def without(self, ids: set[str]) -> PerClip:
@@ -70,6 +72,7 @@ class PerClip:
             other_seeds={name: [value[rows] for value in found] for name, found in self.other_seeds.items()},
             faults={k: v for k, v in self.faults.items() if k in kept},
             loudness=None if self.loudness is None else self.loudness[rows],
+            files=None if self.files is None else self.files[rows],
         )  # fmt: skip
 
 
@@ -109,7 +112,10 @@ def measure_all(
         faults = {i: row["faults"] for i, row in zip(ids, rows, strict=True) if row["faults"]}
         loudness = np.array([row["loudness"] for row in rows])
         about = dict((info or {}).get(name, {}))
-        found.append(PerClip(name, list(prompts), scores, embeddings, text, windows, {}, faults, loudness, about))
+        files = np.array([row["file"] for row in rows], dtype=np.float64)
+        found.append(
+            PerClip(name, list(prompts), scores, embeddings, text, windows, {}, faults, loudness, files, about)
+        )
     return found
 
 
@@ -134,19 +140,24 @@ def reference_from_files(
 ) -> Reference:
     """Frozen reference of audio files under one protocol, from cached embeddings: of clips, or of fadtk's windows.
 
-    Faulty clips are named in ``Reference.faults``; they count unless ``leave_out_faulty``.
+    Faulty clips are named in ``Reference.faults`` by their path below the folder that all share; they count unless
+    ``leave_out_faulty``.
     """
     judges = Judges(claps={"clap": clap}, windows=("clap",) if windows else ())
     tasks = [Task(path, "", protocol) for path in files]
     rows = judge_files(tasks, judges, None, jobs, f"reference {name}", progress)
-    faults = {path.name: row["faults"] for path, row in zip(files, rows, strict=True) if row["faults"]}
+    root = os.path.commonpath([path.absolute().parent for path in files])
+    names = [path.absolute().relative_to(root).as_posix() for path in files]
+    faults = {file: row["faults"] for file, row in zip(names, rows, strict=True) if row["faults"]}
     if leave_out_faulty and faults:
         rows = [row for row in rows if not row["faults"]]
         if len(rows) < 2:
             raise ValueError(
                 f"reference {name}: {len(faults)} of {len(files)} clips are faulty, at least 2 must be left"
             )
-    rate = read_rate(files[0])
+    rates = [int(row["file"][0]) for row in rows]
+    # the rate that most clips have, the first of those that tie
+    rate = max(dict.fromkeys(rates), key=rates.count)
     if windows:
         cut = [row["windows"]["clap"] for row in rows]
         made = Reference.from_windows(cut, clap.identity, rate, name, loudness=protocol)
@@ -154,14 +165,8 @@ def reference_from_files(
         embeddings = np.stack([row["claps"]["clap"] for row in rows])
         made = Reference.from_embeddings(embeddings, clap.identity, rate, name, loudness=protocol)
     made.faults = {} if leave_out_faulty else faults
+    made.rates = {str(hz): rates.count(hz) for hz in sorted(set(rates))}
     return made
-
-
-def read_rate(path: Path) -> int:
-    """Sample rate of an audio file in Hz."""
-    import soundfile
-
-    return int(soundfile.info(str(path)).samplerate)
 
 
 def reference_from_clips(

@@ -137,7 +137,8 @@ def _write(out: Path, name: str, plan: Row, take: Take) -> Row:
     row = {**plan, "seed": take.seed, "scores": scores, "notes": clip.notes, "error": take.error, "file": ""}
     if take.error:
         return row
-    if note := write_audio(out / name, clip.audio, clip.sample_rate):
+    _, note = write_audio(out / name, clip.audio, clip.sample_rate)
+    if note:
         row["notes"] = [*clip.notes, note]
     seconds = round(len(clip.audio) / clip.sample_rate, 3)
     return {**row, "file": name, "sample_rate": clip.sample_rate, "seconds": seconds}

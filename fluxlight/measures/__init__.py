@@ -4,6 +4,7 @@ measure by its name."""
 from __future__ import annotations
 
 from fluxlight.measures.base import Better, Measure
+from fluxlight.metrics.direction import direction
 from fluxlight.recorded import family
 
 _FOUND = [kind for kind in family(__name__, __path__, Measure).values() if kind is not Measure]
@@ -14,9 +15,10 @@ EXTRAS = tuple(name for name, kind in MEASURES.items() if kind.extra)
 
 
 def better(name: str) -> Better:
-    """Which way of a measure is better; of a judge's score more is."""
+    """Which way of a measure or of a judge's score is better; of one that is not ours, what its name says."""
     kind = MEASURES.get(name)
-    return kind.better if kind else "higher"
+    said: Better = kind.better if kind else direction(name) or "unknown"  # type: ignore[assignment]
+    return said
 
 
 __all__ = ["EXTRAS", "MEASURES", "Better", "Measure", "better"]

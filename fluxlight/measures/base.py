@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fluxlight.metrics.reference import Reference
 from fluxlight.metrics.resampling import Gram
 
-Better = Literal["lower", "higher", "neither"]
+Better = Literal["lower", "higher", "neither", "unknown"]
 
 
 class Measure(ABC):

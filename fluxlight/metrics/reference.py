@@ -35,7 +35,8 @@ class Reference:
         embeddings: ``(n, d)``, needed for KAD, MAD and the real-vs-real floor, or None.
         sizes: windows of each clip ``(clips,)`` int64 under a window rule, else None.
         checkpoint: hash of the embedder's weights; read off the end of ``embedder`` when empty.
-        faults: file name -> what is wrong with that clip; they are in the statistics.
+        faults: file -> what is wrong with that clip; they are in the statistics.
+        rates: sample rate in Hz (as text) -> clips at it; empty where that was not kept.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Reference:
     sizes: NDArray[np.int64] | None = None
     checkpoint: str = ""
     faults: dict[str, list[str]] = field(default_factory=dict)
+    rates: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # an identity ends in the hash of the weights (name-version-hash)
@@ -129,7 +131,7 @@ class Reference:
             tensors["embeddings"] = self.embeddings.astype(np.float32)
         if self.sizes is not None:
             tensors["sizes"] = self.sizes
-        said = {**self.frame(), "checkpoint": self.checkpoint, "faults": self.faults}
+        said = {**self.frame(), "checkpoint": self.checkpoint, "faults": self.faults, "rates": self.rates}
         with atomic_path(path) as temporary:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary,
                       metadata={"reference": json.dumps(said, sort_keys=True)})  # fmt: skip

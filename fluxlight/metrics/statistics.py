@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+ROUNDING = 1e-12
+"""Differences below this share of the values are rounding, not differences (float64 has 2e-16; our choice)."""
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -33,10 +36,10 @@ class Paired:
     Attributes:
         difference, low, high: mean of the paired differences and its t interval.
         bootstrap_low, bootstrap_high: percentile interval of 2,000 resamples of the prompts, free of the normal law.
-        t, p_t: paired t test.
+        t, p_t: paired t test; where all differences are equal there is no t (None), and p is that of the sign flips.
         p_wilcoxon: Wilcoxon signed-rank test.
         wins, losses, ties: prompts on which the system is higher, lower, equal.
-        effect: Cohen's d_z, the mean difference over the standard deviation of the differences.
+        effect: Cohen's d_z, the mean difference over the standard deviation of the differences; None where that is 0.
         smallest: the smallest mean difference this n would have seen with 80 % power.
         n: prompts compared.
     """
@@ -46,13 +49,13 @@ class Paired:
     high: float
     bootstrap_low: float
     bootstrap_high: float
-    t: float
+    t: float | None
     p_t: float
     p_wilcoxon: float
     wins: int
     losses: int
     ties: int
-    effect: float
+    effect: float | None
     smallest: float
     n: int
 
@@ -73,7 +76,9 @@ def _values(x: Any, name: str) -> NDArray[np.float64]:
 def t_interval(x: Any, alpha: float = 0.05) -> Mean:
     """Mean of values ``(n,)`` with its 1 - alpha t interval."""
     array = _values(x, "t interval")
-    n, mean, sd = array.size, float(array.mean()), float(array.std(ddof=1))
+    n, mean = array.size, float(array.mean())
+    # of equal values the mean is one of them but for rounding: their spread is 0
+    sd = 0.0 if np.ptp(array) == 0 else float(array.std(ddof=1))
     half = float(stats.t.ppf(1 - alpha / 2, n - 1)) * sd / np.sqrt(n)
     return Mean(mean, mean - half, mean + half, sd, n)
 
@@ -90,29 +95,40 @@ def _bootstrap(delta: NDArray[np.float64], alpha: float, resamples: int = 2000) 
     return float(low), float(high)
 
 
-def paired(x: Any, y: Any, alpha: float = 0.05) -> Paired:
+def paired(x: Any, y: Any, alpha: float = 0.05, scale: float | None = None) -> Paired:
     """Compare system values ``(n,)`` with another's on the same prompts ``(n,)``; positive means x is higher.
 
-    Two systems without any difference have t = 0 and p = 1; a constant difference other than 0 has p = 0.
+    Two systems without any difference have t = 0 and p = 1. Where all differences are one number other than 0, nothing
+    estimates their spread: there is no t, and p = 2^(1 - n), the share of sign flips that give as large a mean.
+
+    Args:
+        x, y: values of the two systems.
+        alpha: 1 - the level of the intervals.
+        scale: size of the values, against which a difference counts as rounding; the largest value by default.
     """
     x, y = _values(x, "paired test"), _values(y, "paired test")
     if x.shape != y.shape:
         raise ValueError(f"paired test: {x.size} and {y.size} values: both systems need the same prompts")
-    delta = x - y
-    interval = t_interval(delta, alpha)
-    if interval.sd == 0:
-        t = 0.0 if interval.mean == 0 else float(np.copysign(np.inf, interval.mean))
+    noise = ROUNDING * (scale or max(np.abs(x).max(), np.abs(y).max()))
+    delta = np.where(np.abs(x - y) <= noise, 0.0, x - y)
+    if np.ptp(delta) <= noise:
+        delta = np.full_like(delta, delta.mean())
+    interval, n = t_interval(delta, alpha), delta.size
+    t: float | None = None
+    effect: float | None = None
+    if not delta.any():
+        t, effect, p_t = 0.0, 0.0, 1.0
+    elif np.ptp(delta) == 0:
+        p_t = 2.0 ** (1 - n)
     else:
-        t = interval.mean / (interval.sd / np.sqrt(delta.size))
-    p_t = float(2 * stats.t.sf(abs(t), delta.size - 1))
+        t = float(interval.mean / (interval.sd / np.sqrt(n)))
+        p_t, effect = float(2 * stats.t.sf(abs(t), n - 1)), float(t / np.sqrt(n))
     p_wilcoxon = 1.0 if not delta.any() else float(stats.wilcoxon(delta).pvalue)
-    effect = 0.0 if interval.mean == 0 else t / np.sqrt(delta.size)
     wins, losses = int((delta > 0).sum()), int((delta < 0).sum())
-    n, ties = delta.size, delta.size - wins - losses
     smallest = smallest_effect(interval.sd, n, alpha)
     low, high = _bootstrap(delta, alpha)
-    return Paired(interval.mean, interval.low, interval.high, low, high, float(t), p_t, p_wilcoxon, wins, losses, ties,
-                  float(effect), smallest, n)  # fmt: skip
+    return Paired(interval.mean, interval.low, interval.high, low, high, t, p_t, p_wilcoxon, wins, losses,
+                  n - wins - losses, effect, smallest, n)  # fmt: skip
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -2,29 +2,34 @@
 
 ::
 
-    <out>/<path below the input>.wav     mono, 16 bit (float beyond full scale); an unchanged clip is the very file
+    <out>/<path below the input>.wav     mono, 16 bit (32-bit float where 16 would clip, with a note);
+                                         a clip that passed unchanged is the very file
     <out>/postprocess.jsonl              one row a file: source, recipe, notes or error; append-only
     <out>/candidates.jsonl               where the input has one: its rows, pointing at the new files
 
-A file is done when its last row names the same content and the same steps, and the output is there.
+A file is done when its last row names the same content and the same steps, and the output is there. Clips of another
+input are never mixed in: a folder that holds any is refused.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fluxlight.clips.faults import cancelling
+from fluxlight.clips.read import read_channels
 from fluxlight.clips.write import write_audio
 from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
+from fluxlight.postprocess.listing import check_out, clear, list_files, output_of
 from fluxlight.types import Clip
 
 ROWS = "postprocess.jsonl"
 CANDIDATES = "candidates.jsonl"
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 Row = dict[str, Any]
 
 
@@ -61,6 +66,8 @@ def process_folder(
 ) -> list[Row]:
     """Post-process every audio file below ``source`` into ``out``; a second call does what is missing or has changed.
 
+    A result that is out of date is removed before anything is done.
+
     Args:
         source: folder of audio.
         out: folder of the results, outside ``source``.
@@ -71,13 +78,16 @@ def process_folder(
 
     Returns:
         One row a file, in the order of their paths: ``file``, ``output``, ``source`` (its SHA-256), ``recipe``,
-        ``notes``, ``unchanged``, ``error`` ("" when all went well) and ``done`` (True when it was done before).
+        ``notes``, ``format`` (soundfile's subtype, or "copy"), ``unchanged``, ``error`` ("" when all went well) and
+        ``done`` (True when it was done before).
     """
     source, out = Path(source), Path(out)
-    files = _files(source, out)
     if jobs < 1 or batch < 1:
         raise ValueError(f"jobs is {jobs} and batch {batch}: give 1 or more of each")
+    files = list_files(source, out)
+    check_out(out, files, (out / ROWS).is_file())
     out.mkdir(parents=True, exist_ok=True)
+    (out / ROWS).touch()
     job = Job(source, out, steps, recipe_of(steps), threads)
     rows: dict[str, Row] = {row["file"]: row for row in mend_jsonl(out / ROWS)}
     known, waiting = {}, []
@@ -87,6 +97,7 @@ def process_folder(
             known[file] = {**row, "done": True}
         else:
             waiting.append(file)
+    clear(out, waiting)
     batches = [waiting[start : start + batch] for start in range(0, len(waiting), batch)]
     for new in _progress(_run(job, batches, jobs), len(files), len(known)):
         append_jsonl(out / ROWS, new)
@@ -96,35 +107,17 @@ def process_folder(
     return [known[file] for file in files]
 
 
-def _files(source: Path, out: Path) -> list[str]:
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder: give a folder of audio files")
-    if out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{out} lies in {source}: the next run would take the results for sources, choose another OUT")
-    paths = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    files = sorted(str(p.relative_to(source)) for p in paths if not p.name.startswith("."))
-    if not files:
-        raise FileNotFoundError(f"{source} holds no audio ({', '.join(SUFFIXES)})")
-    stems: dict[str, str] = {}
-    for file in files:
-        other = stems.setdefault(_output(file), file)
-        if other != file:
-            raise ValueError(f"{other} and {file} in {source} would both become {_output(file)}: rename one")
-    return files
-
-
-def _output(file: str) -> str:
-    return str(Path(file).with_suffix(".wav"))
-
-
 def _is_done(row: Row, job: Job) -> bool:
     output = job.out / row["output"]
     return (
         not row["error"]
         and "left out" not in " ".join(row["notes"])  # optional weights were absent; they may have come
+        # before formats were noted, a locked clip was written in 16 bits whether it fitted or not
+        and ("format" in row or not any(note.startswith("locked: ") for note in row["notes"]))
         and row["recipe"] == job.recipe
         and output.is_file()
         and output.stat().st_size == row["bytes"]
+        and (job.source / row["file"]).is_file()
         and sha256(job.source / row["file"]) == row["source"]
     )
 
@@ -143,7 +136,6 @@ def _run(job: Job, batches: list[list[str]], jobs: int) -> Iterator[list[Row]]:
         for files in batches:
             yield _treat(job, files)
         return
-    import os
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -196,7 +188,7 @@ def _treat(job: Job, files: list[str]) -> list[Row]:
         row, target = rows[number], job.out / rows[number]["output"]
         try:
             row["unchanged"] = bool(clip.audio.equal(clips[number].audio)) or "not finite" in " ".join(clip.notes)
-            note = _write(clip, row["unchanged"], job.source / row["file"], target)
+            row["format"], note = _write(clip, row["unchanged"], job.source / row["file"], target)
             row["notes"], row["bytes"] = [*clip.notes, *([note] if note else [])], target.stat().st_size
         except (OSError, RuntimeError, ValueError) as error:
             row["error"] = _one_line(error)
@@ -204,8 +196,8 @@ def _treat(job: Job, files: list[str]) -> list[Row]:
 
 
 def _row(job: Job, file: str) -> Row:
-    return {"file": file, "output": _output(file), "source": "", "recipe": job.recipe, "notes": [], "bytes": 0,
-            "unchanged": False, "error": ""}  # fmt: skip
+    return {"file": file, "output": output_of(file), "source": "", "recipe": job.recipe, "notes": [], "bytes": 0,
+            "format": "", "unchanged": False, "error": ""}  # fmt: skip
 
 
 def _processed(job: Job, clips: dict[int, Clip], rows: list[Row]) -> Iterator[tuple[int, Clip]]:
@@ -223,22 +215,26 @@ def _processed(job: Job, clips: dict[int, Clip], rows: list[Row]) -> Iterator[tu
 
 
 def _read(path: Path) -> Clip:
-    import soundfile
     import torch
 
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"the link leads nowhere ({os.readlink(path)})")
+    samples, rate = read_channels(path)
     if not len(samples):
         raise ValueError("no samples")
     note = [f"{samples.shape[1]} channels averaged"] if samples.shape[1] > 1 else []
-    return Clip(path.stem, torch.from_numpy(samples).mean(dim=1), int(rate), notes=note)
+    if fault := cancelling(samples):
+        note.append(fault)
+    return Clip(path.stem, torch.from_numpy(samples).mean(dim=1), rate, notes=note)
 
 
-def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> str:
+def _write(clip: Clip, unchanged: bool, source: Path, target: Path) -> tuple[str, str]:
+    """Write a clip; what it was written as, and a note where that is not what it usually is."""
     if not (unchanged and source.suffix.lower() == ".wav"):
         return write_audio(target, clip.audio, clip.sample_rate)
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
-    return ""
+    return "copy", ""
 
 
 def _carry_candidates(source: Path, out: Path, known: dict[str, Row]) -> None:

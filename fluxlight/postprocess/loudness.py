@@ -9,14 +9,31 @@ from torch import Tensor
 from fluxlight.postprocess.base import noted, why_not
 from fluxlight.types import Clip
 
+UNMEASURED = "silent, below the gate of -70 LUFS"
+LOWEST_MEASURED = 8_000  # Hz; at lower rates the filters of BS.1770 do not hold, and overflow below 4 kHz
+LIFTED = 44_100  # Hz; where such a clip is measured instead
+MOST_CHANNELS = 5  # BS.1770-3 knows the weights of five
+
 
 def integrated_loudness(audio: Tensor, sample_rate: int) -> float:
-    """Loudness of mono ``audio`` ``(N,)`` in LUFS (ITU-R BS.1770 by pyloudnorm); -inf below its gate of -70."""
+    """Loudness in LUFS (ITU-R BS.1770 by pyloudnorm); -inf below its gate of -70.
+
+    Args:
+        audio: mono ``(N,)``, or channels ``(N, C)``, whose powers add up; of more than five the mean is measured.
+        sample_rate: Hz; a clip below 8 kHz is measured at 44.1 kHz.
+    """
     import numpy as np
     import pyloudnorm
 
+    samples = audio.detach().double().cpu().numpy()
+    if samples.ndim == 2 and samples.shape[1] > MOST_CHANNELS:
+        samples = samples.mean(axis=1)
+    if sample_rate < LOWEST_MEASURED:
+        import soxr
+
+        samples, sample_rate = soxr.resample(samples, sample_rate, LIFTED), LIFTED
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(pyloudnorm.Meter(sample_rate).integrated_loudness(audio.detach().double().cpu().numpy()))
+        return float(pyloudnorm.Meter(sample_rate).integrated_loudness(samples))
 
 
 class Loudness:
@@ -38,7 +55,7 @@ class Loudness:
         reason = why_not(clip)
         loudness = float("-inf") if reason else integrated_loudness(clip.audio, clip.sample_rate)
         if not math.isfinite(loudness):
-            return noted(clip, clip.audio, f"loudness unchanged: {reason or 'silent'}")
+            return noted(clip, clip.audio, f"loudness unchanged: {reason or UNMEASURED}")
         audio = clip.audio * 10 ** ((self.target - loudness) / 20)
         top = float(audio.abs().max())
         if top > self.ceiling:
@@ -62,5 +79,5 @@ class LockedLoudness:
         reason = why_not(clip)
         loudness = float("-inf") if reason else integrated_loudness(clip.audio, clip.sample_rate)
         if not math.isfinite(loudness):
-            return noted(clip, clip.audio, f"locked loudness unchanged: {reason or 'silent'}")
+            return noted(clip, clip.audio, f"locked loudness unchanged: {reason or UNMEASURED}")
         return noted(clip, clip.audio * 10 ** ((self.target - loudness) / 20), f"locked: {self.target} LUFS")

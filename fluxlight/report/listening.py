@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from fluxlight.clips.folders import find_clips
 from fluxlight.clips.read import read_clip
 from fluxlight.files import read_json, sha256, write_json, write_text
+from fluxlight.measures import better
 from fluxlight.postprocess import SHORTEST_SECONDS, integrated_loudness
 from fluxlight.prompts import Prompt, as_prompts
 from fluxlight.random import permutation
@@ -66,14 +67,20 @@ def _levels(page: Path, paths: Sequence[Path]) -> dict[Path, float | None]:
     return {path: known[key] for path, key in found.items()}
 
 
-def _folder(system: str) -> str:
-    """A row name as a folder name."""
-    return re.sub(r"[^\w.+-]+", "-", system).strip(".") or "row"
+def _folders(systems: Iterable[str]) -> dict[str, str]:
+    """Row names as folder names, a different one for each: "a b" and "a-b" must not share a file."""
+    made: dict[str, str] = {}
+    for system in systems:
+        plain = name = re.sub(r"[^\w.+-]+", "-", system).strip(".")[:80] or "row"
+        while name.casefold() in {other.casefold() for other in made.values()}:
+            name = f"{plain}-{len(made) + 1}" if name == plain else f"{name}-"
+        made[system] = name
+    return made
 
 
 def _clip(
-    system: str, k: int, path: Path, page: Path, scores: Mapping[str, float], best: set[str], optimised: Sequence[str],
-    faults: Sequence[str], copy: bool, level: float | None,
+    system: str, k: int, path: Path, page: Path, folder: str, scores: Mapping[str, float], best: set[str],
+    optimised: Sequence[str], faults: Sequence[str], copy: bool, level: float | None,
 ) -> str:  # fmt: skip
     """One player with its picture and scores."""
     cells = "".join(
@@ -83,7 +90,7 @@ def _clip(
     )
     warn = f"<p class=fault>{html.escape('; '.join(faults))}</p>" if faults else ""
     name = html.escape(system)
-    picture, source = _picture(path, page, _folder(system)), _source(path, page, _folder(system), copy)
+    picture, source = _picture(path, page, folder), _source(path, page, folder, copy)
     return (
         f"<section class=clip data-s={k}><h3>{name}</h3>"
         f'<div class=pic><img src="{picture}" alt="mel spectrogram, {name}" loading=lazy width=360 height=96>'
@@ -101,7 +108,7 @@ def _summary(result: Mapping[str, Any] | None, metrics: Sequence[str]) -> str:
     optimised = result["frame"]["optimised"]
     distances = list(table["systems"][table["order"][0]].get("distances", {}))
     head = [f"{label(d)}{arrow(d)}" for d in distances] + [
-        f"{label(m)}{MARK if m in optimised else ''} ↑" for m in metrics
+        f"{label(m)}{MARK if m in optimised else ''}{arrow(m)}" for m in metrics
     ]
     lines = []
     for name in table["order"]:
@@ -142,10 +149,13 @@ def _plots(page: Path) -> str:
 
 
 def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
-    """System -> measures on which it is the highest for this prompt (with at least two systems)."""
+    """System -> measures on which it is the best for this prompt (with at least two systems)."""
     best: dict[str, set[str]] = {system: set() for system in scores}
     for metric in {m for row in scores.values() for m in row} if len(scores) > 1 else ():
-        best[max(scores, key=lambda s: scores[s].get(metric, float("-inf")))].add(metric)
+        sign = {"lower": -1, "higher": 1}.get(better(metric))
+        if sign is not None:
+            known = [system for system, row in scores.items() if metric in row]
+            best[max(known, key=lambda s: sign * scores[s][metric])].add(metric)
     return best
 
 
@@ -173,13 +183,15 @@ def listening_page(
     faults = result["faults"] if result else {}
     names = list(systems)
     levels = _levels(page, [path for of_row in paths.values() for path in of_row.values()])
+    folders = _folders(names)
     cards = []
     for p, place in zip(slice_prompts, permutation(len(ids), SEED), strict=True):
         said = {name: scores.get(p.id, {}).get(name, {}) for name in names}
         best = _best(said)
         clips = "".join(
-            _clip(name, k, paths[name][p.id], page, {m: said[name][m] for m in metrics if m in said[name]}, best[name],
-                  optimised, faults.get(name, {}).get(p.id, ()), copy, levels[paths[name][p.id]])
+            _clip(name, k, paths[name][p.id], page, folders[name],
+                  {m: said[name][m] for m in metrics if m in said[name]}, best[name], optimised,
+                  faults.get(name, {}).get(p.id, ()), copy, levels[paths[name][p.id]])
             for k, name in enumerate(names)
         )  # fmt: skip
         values = html.escape(json.dumps([[said[name].get(m) for m in metrics] for name in names]), quote=True)

@@ -45,8 +45,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def _title(metric: str, optimised: Sequence[str]) -> str:
     way = better(metric)
-    said = "no side is better: compare with real clips" if way == "neither" else f"{way} is better"
-    return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{said}"
+    said = {"neither": "no side is better: compare with real clips", "unknown": "which way is better is not known"}
+    return f"{label(metric)}{f' {MARK} optimised' if metric in optimised else ''}\n{said.get(way, f'{way} is better')}"
 
 
 def plot_means(table: Mapping[str, Any], optimised: Sequence[str], path: str | os.PathLike[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fluxlight.clips.faults import faulty_lines
 from fluxlight.measures import MEASURES, better
 
 MARK = "†"
@@ -37,7 +38,7 @@ def label(name: str) -> str:
 
 def arrow(measure: str) -> str:
     """Which way a measure is better, as it stands in a heading; some have no better side."""
-    return {"lower": " ↓", "higher": " ↑", "neither": ""}[better(measure)]
+    return {"lower": " ↓", "higher": " ↑"}.get(better(measure), "")
 
 
 def number(value: float, signed: bool = False, digits: int = 3) -> str:
@@ -77,7 +78,7 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     """Rows of the table: set distances with their floor, then mean scores, all with 95 % intervals."""
     systems = table["systems"]
     distances = list(next(iter(systems.values())).get("distances", {}))
-    marked = [label(m) + (f" {MARK}" if m in optimised else "") + " ↑" for m in table["metrics"]]
+    marked = [label(m) + (f" {MARK}" if m in optimised else "") + arrow(m) for m in table["metrics"]]
     owns = "own_vs_shuffled" in next(iter(systems.values()))
     head = ["row", *(f"{label(d)}{arrow(d)}" for d in distances), *marked]
     head += ["own - shuffled prompt"] if owns else []
@@ -106,6 +107,11 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     return grid(head, rows)
 
 
+def _or_dash(value: float | None, form: str) -> str:
+    """A value, or a dash where there is none: differences that are all equal have no t."""
+    return "-" if value is None else format(value, form)
+
+
 def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     """Paired comparisons: difference, interval, test, Holm over the table, wins, effect, smallest effect."""
     head = [
@@ -130,9 +136,9 @@ def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str
             c["system"], c["against"], name,
             with_interval(c["difference"], c["low"], c["high"], True),
             between(c["bootstrap_low"], c["bootstrap_high"]) if scored else "",
-            f"{c['t']:.1f}" if scored else "", probability(c["p"]), probability(c["p_holm"]),
+            _or_dash(c["t"], ".1f") if scored else "", probability(c["p"]), probability(c["p_holm"]),
             probability(c["p_wilcoxon"]) if scored else "",
-            f"{c['wins']}/{c['n']}" if scored else "", f"{c['effect']:+.2f}" if scored else "",
+            f"{c['wins']}/{c['n']}" if scored else "", _or_dash(c["effect"], "+.2f") if scored else "",
             number(c["smallest"], digits=3 if c["smallest"] >= 0.1 else 4),
         ])  # fmt: skip
     return grid(head, rows, numeric=3)
@@ -145,6 +151,7 @@ def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
     if delivered:
         said = [f"{name} {'silent' if lufs is None else number(lufs, digits=1)}" for name, lufs in delivered.items()]
         notes.append(f"- The files as they are, mean LUFS: {', '.join(said)}.")
+    notes += [f"- **{hint}**" for hint in table.get("hints", [])]
     if any("resamples" in c for c in table["comparisons"]):
         notes.append(f"- Resampling of whole rows: {frame['resamples']} draws, seed {frame['statistics_seed']}.")
     if "reference" in table:
@@ -224,13 +231,8 @@ def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
 
 
 def _faults(result: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"- {system}: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in found.items())
-        for system, found in result["faults"].items()
-    ]
-    for table in list(result["tables"].values())[:1]:
-        if faulty := table.get("reference", {}).get("faults"):
-            lines.append("- the reference: " + "; ".join(f"{clip} {', '.join(what)}" for clip, what in faulty.items()))
+    first = next(iter(result["tables"].values()))
+    lines = faulty_lines({**result["faults"], "the reference": first.get("reference", {}).get("faults", {})})
     left_out = result["frame"]["left_out"]
     lines.append(f"- Left out of every row: {', '.join(left_out)}." if left_out else "- No prompt was left out.")
     return lines

@@ -11,6 +11,7 @@ from fluxlight.files import write_json, write_text
 from fluxlight.report.plots import BLUE, INK, RED, SOFT, new_figure, save_figure
 from fluxlight.report.table import MARK, grid, label
 from fluxlight.validity.damage import LADDERS
+from fluxlight.validity.page import faults_section
 
 KINDS = {"noise": "same model, other noise", "halves": "same data, other halves"}
 COLOURS = ("#1f2430", "#2a6fbb", "#b8442c", "#3a8f5c", "#c98a1b", "#7a4fb0", "#4aa3a8", "#8a90a0", "#a0526f")
@@ -34,6 +35,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts.append(f"n = {frame['n']} clips in a row, {frame['loudness']} loudness; {frame['material']}.")
     parts.append(f"Reference: {frame['reference']}; judges: {judges}.")
     parts += [f"{frame['resamples']} permutations for measures of whole rows; 95 % Clopper-Pearson intervals.", ""]
+    parts += faults_section(frame)
     parts += ["## False alarms", "", "A measure alarms by its own p < 0.05, the family when any p after Holm is.", ""]
     kinds = result["false_alarms"]
     names = list(dict.fromkeys(name for rates in kinds.values() for name in rates))

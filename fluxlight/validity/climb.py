@@ -18,11 +18,12 @@ from fluxlight.validity.damage import LADDERS, Audio, damaged, wrong_caption
 
 @dataclass(frozen=True)
 class LadderClip:
-    """A clip to be damaged: its prompt and mono samples ``(N,)``."""
+    """A clip to be damaged: its prompt, its mono samples ``(N,)``, and what is wrong with it before any damage."""
 
     prompt: Prompt
     audio: Audio
     sample_rate: int
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def _judge(task: _Task, judges: Judges) -> list[dict[tuple[str, str], np.ndarray
     said = []
     for rung, prompt in zip(task.rungs, task.prompts, strict=True):
         clip = task.clip
-        audio = clip.audio
+        # one NaN would spread over the whole damaged clip; what is not finite is silent, as in a table
+        audio = clip.audio if np.isfinite(clip.audio).all() else np.nan_to_num(clip.audio, posinf=0, neginf=0)
         if rung.step is not None:
             audio = damaged(rung.ladder, rung.step, audio, clip.sample_rate, task.seed)
         # the cache knows samples, not how they came about

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fluxlight.clips.faults import faulty_lines
 from fluxlight.evaluation.judging import PROTOCOLS
 from fluxlight.files import write_json, write_text
 from fluxlight.report.plots import BLUE, GREY, INK, RED, SOFT, new_figure, save_figure
@@ -26,6 +27,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts.append(f"n = {frame['n']} clips ({frame['clips']}); reference: {frame['reference']}; judges: {judges}.")
     parts.append("Values are means over the clips, or FAD, KAD, MAD and diversity of all. A step that goes the wrong")
     parts += ["way within its 95 % interval is noise; flat is less than a quarter of the clean standard error.", ""]
+    parts += faults_section(frame)
     if result["broken"]:
         parts += ["**Does not hold:**", "", *(f"- {line}" for line in result["broken"]), ""]
     else:
@@ -37,6 +39,15 @@ def markdown(result: Mapping[str, Any]) -> str:
             rows = [[_label(r["measure"], frame), *(number(v) for v in r["values"]), _said(r)] for r in ladder["rows"]]
             parts += [grid(head, rows), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def faults_section(frame: Mapping[str, Any]) -> list[str]:
+    """Faulty clips of the material, and whether they count."""
+    if not (lines := faulty_lines(frame.get("faults", {}))):
+        return []
+    left_out = frame.get("left_out", [])
+    said = f"Left out: {', '.join(left_out)}." if left_out else "They count; --leave-out-faulty leaves them out."
+    return ["**Faulty clips:**", "", *lines, f"- {said}", ""]
 
 
 def _label(measure: str, frame: Mapping[str, Any]) -> str:

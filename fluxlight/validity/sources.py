@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fluxlight.clips.faults import faults_of
 from fluxlight.clips.folders import audio_files, find_clips
-from fluxlight.clips.read import read_clip
+from fluxlight.clips.read import read_channels
 from fluxlight.evaluation.judging import Judges
 from fluxlight.evaluation.measure import PerClip, reference_from_files
 from fluxlight.metrics.reference import Reference
@@ -28,7 +29,16 @@ def folder_clips(folder: str, prompts: str, clips: int | None = None) -> list[La
     """The first ``clips`` clips of a folder ``<id>.wav|flac|mp3`` with a prompts file, None for all."""
     wanted = read_prompts(prompts)
     paths = find_clips(folder, [p.id for p in wanted])
-    return [LadderClip(p, *read_clip(path)) for p, path in list(zip(wanted, paths, strict=True))[:clips]]
+    found = []
+    for prompt, path in list(zip(wanted, paths, strict=True))[:clips]:
+        channels, rate = read_channels(path)
+        found.append(LadderClip(prompt, channels.mean(axis=1), rate, tuple(faults_of(channels, rate, None))))
+    return found
+
+
+def faulty(clips: Sequence[LadderClip]) -> dict[str, list[str]]:
+    """Prompt id -> what is wrong with its clip, of those with a fault."""
+    return {clip.prompt.id: list(clip.faults) for clip in clips if clip.faults}
 
 
 def judge_parts(
@@ -60,7 +70,7 @@ def corpus_reference(
 
 def references(
     given: Sequence[str], clips: int, judges: Judges, protocols: Sequence[str], jobs: int = 1, progress: bool = False,
-    first: int = 0,
+    first: int = 0, leave_out_faulty: bool = False,
 ) -> dict[str, Reference]:  # fmt: skip
     """Protocol -> reference: statistics files, a folder of audio, or with neither clips of the corpus.
 
@@ -70,6 +80,7 @@ def references(
         judges: the first CLAP embeds.
         protocols: loudness protocols that are needed.
         first: first clip of the corpus' reference split that is taken.
+        leave_out_faulty: leave faulty clips of a folder out.
     """
     clap = next(iter(judges.claps.values()))
     found: dict[str, Reference] = {}
@@ -77,10 +88,17 @@ def references(
         if path.endswith(".safetensors"):
             loaded = Reference.load(path)
             loaded.check(clap.identity)
+            if loaded.loudness in found:
+                raise ValueError(f"--reference: {path} is a second one at {loaded.loudness} loudness: keep one")
             found[loaded.loudness] = loaded
         else:
+            if found:
+                raise ValueError(f"--reference: {path} is a second one: give one folder, or statistics files alone")
             files = audio_files(path)
-            found |= {p: reference_from_files(files, clap, p, "reference", jobs, progress) for p in protocols}
+            found |= {
+                p: reference_from_files(files, clap, p, "reference", jobs, progress, leave_out_faulty=leave_out_faulty)
+                for p in protocols
+            }
     if not given:
         found = {p: corpus_reference(clips, judges, p, first, jobs, progress) for p in protocols}
     if absent := [p for p in protocols if p not in found]:
