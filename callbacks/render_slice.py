@@ -18,6 +18,9 @@ from fluxlight.device import chosen
 from fluxlight.model import FluxModel
 from fluxlight.types import Clip, PromptBatch
 
+NEVER = 1 << 62
+"""A number of batches that no epoch has."""
+
 
 def decoded(codec: Codec, latents: Tensor, device: str) -> Tensor:
     """Audio ``(B, N)`` on the CPU of latents ``(B, L, D)``, decoded where ``device`` says."""
@@ -75,6 +78,13 @@ class RenderSlice(L.Callback):
         """Check the codec against the store, and the order of callbacks, before anything is trained."""
         refuse_averaging_before(trainer, self)
         check_codec(trainer, self.codec)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Let a validation follow if this batch ended an update after which the slice is due, and only then."""
+        if hasattr(pl_module, "render_due"):
+            whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+            trainer.check_val_every_n_epoch = 1
+            trainer.val_check_batch = batch_idx + 1 if whole and pl_module.render_due else NEVER
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin anew."""

@@ -75,6 +75,11 @@ class MixtureData(SFTData):
         chosen = read_selection(self.experts, "experts")
         return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store))
 
+    def content(self) -> dict[str, str]:
+        """Those of store, order and experts."""
+        rows = self.rows()
+        return {**super().content(), **({"experts": rows.experts.checksum} if isinstance(rows, Mixture) else {})}
+
     def table(self) -> np.ndarray:
         """Every clip of the store once and every expert ``oversample`` times, or the experts alone."""
         n, k = len(self.store), len(self.rows()) - len(self.store)

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from fluxlight.data import course
 from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.store import LatentStore
+from fluxlight.files import hash_of
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class SFTData(L.LightningDataModule):
         """Rows of one pass of the stream ``(n,)``, with repetition where a row counts more."""
         return np.arange(len(self.store))
 
+    def content(self) -> dict[str, str]:
+        """Setting -> checksum of what is trained on through it, and of the order of a pass."""
+        return {"store": self.store.checksum, "rows": hash_of(self.table().tolist())}
+
     def skip(self, done: set[tuple[str, int]]) -> None:
         """Leave out the batches of ``predict`` all of whose (id, seed) are in ``done``."""
         self.done = done
@@ -116,16 +122,20 @@ class SFTData(L.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer else 0
+    def _batches_done(self) -> int:
+        return course.batches_done(self.trainer) if self.trainer else 0
 
     def train_dataloader(self) -> DataLoader:
         """The stream of training batches."""
-        batches = self.batches_per_epoch
-        if self.trainer is not None and self.trainer.max_steps > 0:
-            batches = min(batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+        batches, limit, overfit = self.batches_per_epoch, None, False
+        if self.trainer is not None:
+            limit, overfit = course.epoch_length(self.trainer, batches), bool(self.trainer.overfit_batches)
+            # the limit is cut from the loader's length by Lightning, so that stays whole
+            batches = course.whole_epoch(self.trainer, batches)
         stream = Stream(self.table(), self.seed)
-        sampler = BatchStream(stream, self.batch_size, batches, self._epoch, *self._place)
+        sampler = BatchStream(
+            stream, self.batch_size, batches, self._batches_done, *self._place, limit=limit, overfit=overfit
+        )
         return DataLoader(
             WholeBatches(self.rows()),
             batch_sampler=sampler,

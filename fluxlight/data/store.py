@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fluxlight.files import read_json, read_jsonl
+from fluxlight.files import content, hash_of, read_json, read_jsonl
 from fluxlight.types import Batch, PromptBatch
 
 VERSION = 1
@@ -108,6 +108,13 @@ class LatentStore:
             tokens = self.tokens[self.offsets[text] : self.offsets[text + 1]][:length]
             out[row, : len(tokens)] = torch.from_numpy(np.array(tokens, dtype=np.float32))
         return out, torch.from_numpy(np.array(self.text_c[np.asarray(texts)], dtype=np.float32))
+
+    @cached_property
+    def checksum(self) -> str:
+        """Sixteen digits over what is trained on: latents, scores, texts and statistics, wherever the folder lies."""
+        names = ("tokens", "offsets", "text_row", "text_c", "mean", "std", "score")
+        files = {name: content(path) for name in names if (path := self.folder / f"{name}.npy").is_file()}
+        return hash_of([files, self.meta.get("latent_mean"), self.meta.get("latent_std")])
 
     @property
     def empty(self) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,15 +15,20 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fluxlight import bundle, flow
 from fluxlight.backbone.base import Backbone
+from fluxlight.data import course
 from fluxlight.data.sft import SFTData
 from fluxlight.data.store import LatentStore
 from fluxlight.heads.base import Ports, ScoreHead
 from fluxlight.model import FluxModel
 from fluxlight.random import generator
 from fluxlight.sample import Sampler
+from fluxlight.stages import origin
 from fluxlight.stages.optimizer import published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
+
+ORIGIN, CUT = "origin", "batches_per_epoch of draws"
+"""Where a checkpoint keeps its origin, and in it the epochs that its draws are keyed by."""
 
 
 @dataclass
@@ -89,7 +95,8 @@ class Stage(L.LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.text_drop, self.score_drop, self.seed = text_drop, score_drop, seed
         self.sampler, self.score_quantile, self.render_every = sampler, score_quantile, render_every
-        self.init_from = init_from
+        self.init_from, self.weights = init_from, weights
+        self._cut, self._origin = 0, origin.Origin()
         if init_from:
             bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
 
@@ -100,8 +107,9 @@ class Stage(L.LightningModule):
         self.adopt_store()
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, SFTData):
-            self._check_length(data)
-            self._set_cadence(data)
+            course.check(self.trainer, data.batches_per_epoch)
+            self._check_cadence(data)
+            self._cut = data.batches_per_epoch
 
     def adopt_store(self) -> None:
         """Check sizes against the data's store and, for a model that starts anew, take over what the store knows."""
@@ -139,43 +147,80 @@ class Stage(L.LightningModule):
         if self.score_quantile is not None and self.model.head is not None:
             self.sampler = replace(self.sampler, score=store.score_quantile(self.score_quantile))
 
-    def _check_length(self, data: SFTData) -> None:
-        trainer = self.trainer
-        batches = trainer.max_steps * trainer.accumulate_grad_batches
-        epoch = min(data.batches_per_epoch, batches)
-        if trainer.max_steps > 0 and batches % epoch:
-            raise ValueError(
-                f"trainer.max_steps x accumulate_grad_batches is {batches}, "
-                f"no multiple of data.batches_per_epoch {epoch}: "
-                "the run would end between two checkpoints; change one of them"
-            )
-
-    def _set_cadence(self, data: SFTData) -> None:
-        """Let a validation fall on every update at which the slice is to be rendered."""
-        trainer = self.trainer
-        batches, epoch = self.render_every * trainer.accumulate_grad_batches, data.batches_per_epoch
+    def _check_cadence(self, data: SFTData) -> None:
+        """Let the slice be rendered at checkpoints, or between them at equal distances."""
+        accumulate, epoch = self.trainer.accumulate_grad_batches, data.batches_per_epoch
+        batches = self.render_every * accumulate
         if batches % epoch and epoch % batches:
             raise ValueError(
-                f"model.render_every is {self.render_every} updates of {trainer.accumulate_grad_batches} batches, "
+                f"model.render_every is {self.render_every} updates of {accumulate} batches, "
                 f"data.batches_per_epoch {epoch}: one must divide the other"
             )
-        if 0 < batches < epoch:
-            trainer.val_check_interval = batches
+
+    # -- going on ------------------------------------------------------------------------------------------------
+
+    @property
+    def origin(self) -> origin.Origin:
+        """What a checkpoint of this run is of, by the names of settings."""
+        if not self._origin:
+            loss = getattr(self, "loss", None)
+            said = {"model": type(self).__name__, "model.seed": self.seed}
+            said |= {} if loss is None else {"model.loss": type(loss).__name__}
+            said |= origin.of_model(self.model) | origin.of_start(self.init_from, self.weights)
+            said["model.optimizer"] = type(self.optimizer(origin.trainable(self.model))).__name__
+            data = getattr(self.trainer, "datamodule", None)
+            self._origin = said | (origin.of_data(data, self.trainer) if isinstance(data, SFTData) else {})
+        return {**self._origin, "averaging in trainer.callbacks": origin.averaging(self.trainer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the origin, and counters that are functions of the updates done. A subclass calls it too."""
+        checkpoint[ORIGIN] = {**self.origin, CUT: self._cut}
+        self._put(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where the updates done say, as the same run. A subclass calls it too."""
+        if self.trainer.state.fn != "fit":
+            return
+        said = dict(checkpoint.get(ORIGIN, {}))
+        # the draws are keyed by the epochs that the run began with, whatever an epoch is now
+        self._cut = said.pop(CUT, 0) or self._cut
+        origin.refuse_another(checkpoint, said, self.origin, str(self.trainer.ckpt_path))
+        if type(self).configure_optimizers is Stage.configure_optimizers:
+            fresh = self.optimizer(origin.trainable(self.model))
+            factor = self.schedule.factor(checkpoint["global_step"], self.updates)
+            if (changes := origin.renew_optimizer(checkpoint, fresh, factor)) and self.trainer.is_global_zero:
+                print(f"going on with another optimizer: {', '.join(changes)}", file=sys.stderr)
+        origin.forget_clock(checkpoint)
+        self._put(checkpoint)
+
+    def _put(self, checkpoint: dict[str, Any]) -> None:
+        data, accumulate = getattr(self.trainer, "datamodule", None), self.trainer.accumulate_grad_batches
+        if isinstance(data, SFTData) and "loops" in checkpoint:
+            length = course.epoch_length(self.trainer, data.batches_per_epoch)
+            course.put(checkpoint["loops"], checkpoint["global_step"] * accumulate, length, accumulate)
 
     # -- training ------------------------------------------------------------------------------------------------
 
     def draws(self, shape: torch.Size, batch_idx: int) -> Draws:
-        """The draws of batch ``batch_idx`` of the current epoch: a function of seed and place in the run alone."""
-        n = shape[0]
-        source = generator(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        """The draws of batch ``batch_idx``: a function of seed, updates done and rows' places in the stream alone.
+
+        All processes draw for the global batch and keep the part of their rows, so two processes of four clips draw
+        what one of eight does.
+        """
+        n, accumulate = shape[0], self.trainer.accumulate_grad_batches
+        place = self.global_step * accumulate + batch_idx % accumulate
+        source = generator(self.seed, *divmod(place, self._cut or self.trainer.num_training_batches), 0)
+        rank, world = self.global_rank, self.trainer.world_size
+        whole = (n * world, *shape[1:])
         draws = Draws(
-            noise=torch.randn(shape, generator=source),
-            posterior=torch.randn(shape, generator=source),
-            t=flow.sample_time(n, source),
-            text_coin=torch.rand(n, generator=source),
-            score_coin=torch.rand(n, generator=source),
+            noise=torch.randn(whole, generator=source),
+            posterior=torch.randn(whole, generator=source),
+            t=flow.sample_time(n * world, source),
+            text_coin=torch.rand(n * world, generator=source),
+            score_coin=torch.rand(n * world, generator=source),
         )
-        return Draws(**{name: value.to(self.device) for name, value in vars(draws).items()})
+        mine = slice(rank * n, (rank + 1) * n)
+        return Draws(**{name: value[mine].to(self.device) for name, value in vars(draws).items()})
 
     def predict(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> flow.Prediction:
         """What the model says of the clips of ``batch`` under ``draws``; ``model`` replaces the trained one."""
@@ -208,10 +253,19 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser over trainable parameters, its rate scheduled per update."""
-        optimizer = self.optimizer([p for p in self.model.parameters() if p.requires_grad])
-        total = int(self.trainer.estimated_stepping_batches)
+        optimizer = self.optimizer(origin.trainable(self.model))
+        total = self.updates
         scheduler = LambdaLR(optimizer, lambda update: self.schedule.factor(update, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole run."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SFTData):
+            # Lightning's own estimate would open the loader before a checkpoint says where
+            return course.updates(self.trainer, course.epoch_length(self.trainer, data.batches_per_epoch))
+        return int(self.trainer.estimated_stepping_batches)
 
     # -- rendering -----------------------------------------------------------------------------------------------
 
@@ -221,9 +275,7 @@ class Stage(L.LightningModule):
         trainer = self.trainer
         if trainer.state.fn != "fit":
             return True
-        ends = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        last = ends or 0 < trainer.max_steps <= trainer.global_step
-        return last or (self.render_every > 0 and trainer.global_step % self.render_every == 0)
+        return course.is_last(trainer) or (self.render_every > 0 and trainer.global_step % self.render_every == 0)
 
     @property
     def sampling(self) -> dict[str, Any]:
