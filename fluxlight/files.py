@@ -52,8 +52,17 @@ def claim(folder: str | os.PathLike[str]) -> FileLock:
             f"{folder} is in use by another run: wait for it, or choose another trainer.default_root_dir"
         ) from None
     except NotImplementedError:
-        pass
+        return lock
+    _clear(path.parent)
     return lock
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files that a killed run left: the lock says that nobody writes them."""
+    for path in folder.rglob(".*"):
+        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
+        if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
