@@ -68,6 +68,8 @@ class CandidateWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Decode and append a batch; a clip that is not finite becomes a failed row."""
+        if outputs is None:
+            return
         latents = outputs.detach().cpu()
         fine = torch.isfinite(latents).flatten(1).all(1)
         audio = decoded(self.codec, torch.where(fine[:, None, None], latents, 0), self.device)

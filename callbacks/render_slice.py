@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from callbacks.rehearsal import rehearse
 from fluxlight.clips.candidates import write_batch
 from fluxlight.codec import Codec
 from fluxlight.device import chosen
@@ -78,6 +79,10 @@ class RenderSlice(L.Callback):
         """Check the codec against the store, and the order of callbacks, before anything is trained."""
         refuse_averaging_before(trainer, self)
         check_codec(trainer, self.codec)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Try everything on one clip."""
+        rehearse(trainer, self.codec, self.postprocess, self.device)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Let a validation follow if this batch ended an update after which the slice is due, and only then."""

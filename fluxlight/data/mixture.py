@@ -75,6 +75,11 @@ class MixtureData(SFTData):
         chosen = read_selection(self.experts, "experts")
         return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store))
 
+    def name_of(self, number: int) -> str:
+        """Of the store, or a line of the experts."""
+        n = len(self.store)
+        return super().name_of(number) if number < n else f"line {number - n + 1} of {self.experts}"
+
     def content(self) -> dict[str, str]:
         """Those of store, order and experts."""
         rows = self.rows()

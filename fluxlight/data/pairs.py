@@ -58,6 +58,10 @@ class PairData(SFTData):
             raise ValueError("data.pairs is not set: give pairs.jsonl of 'fluxlight select pairs'")
         return Pairs(read_selection(self.pairs, "pairs"), Path(self.pairs).parent, self.store)
 
+    def name_of(self, number: int) -> str:
+        """A line of the pairs."""
+        return f"line {number + 1} of {self.pairs}"
+
     def content(self) -> dict[str, str]:
         """Those of store, order and pairs."""
         rows = self.rows()

@@ -110,6 +110,10 @@ class SFTData(L.LightningDataModule):
         """Rows of one pass of the stream ``(n,)``, with repetition where a row counts more."""
         return np.arange(len(self.store))
 
+    def name_of(self, number: int) -> str:
+        """Clip ``number`` of `rows`, as a user finds it."""
+        return f"clip {self.store.rows[number]['id']} in store {self.store.folder}"
+
     def content(self) -> dict[str, str]:
         """Setting -> checksum of what is trained on through it, and of the order of a pass."""
         return {"store": self.store.checksum, "rows": hash_of(self.table().tolist())}
@@ -146,11 +150,14 @@ class SFTData(L.LightningDataModule):
         )  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader | list[Any]:
-        """The prompt slice, always in the same batches; this process's share of them."""
+        """The prompt slice; this process's share of it, prompt by prompt."""
         if self.slice is None:
             return []
-        batches = slice_prompts(self.slice, self.slice_batch_size, self.slice_seed, self.slice_clips)
-        return self._loader(self.slice, batches)
+        rank, world = self._place
+        mine = slice_prompts(self.slice, 1, self.slice_seed, self.slice_clips)[rank::world]
+        size = self.slice_batch_size
+        cut = [sum(mine[start : start + size], []) for start in range(0, len(mine), size)]
+        return self._loader(self.slice, cut)
 
     def predict_dataloader(self) -> DataLoader:
         """Prompts of candidates that are not there yet."""
@@ -158,12 +165,15 @@ class SFTData(L.LightningDataModule):
         batches = candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed)
         ids = [row["id"] for row in self.store.rows]
         missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
-        return self._loader(self.store, missing)
+        rank, world = self._place
+        return self._loader(self.store, missing[rank::world])
 
     def _loader(self, store: LatentStore, batches: list[list[tuple[int, int]]]) -> DataLoader:
-        rank, world = self._place
+        if not batches and self._place[1] > 1:
+            # a process without a prompt still takes part in what all do together
+            batches = [[]]
         # a generator of its own: a loader without one draws from the global stream at every start
-        return DataLoader(PromptBatches(store, batches[rank::world]), batch_size=None, generator=torch.Generator())
+        return DataLoader(PromptBatches(store, batches), batch_size=None, generator=torch.Generator())
 
 
 def _same(batch: Any) -> Any:

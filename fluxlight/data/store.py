@@ -147,6 +147,16 @@ class LatentStore:
         if self.mean is None:
             raise ValueError(f"store {self.folder} holds prompts only: training needs one made without --text_only")
 
+    def require_finite_texts(self) -> None:
+        """Raise where a text that is to be rendered is not finite."""
+        for row, text in enumerate(self.text_row):
+            tokens = np.asarray(self.tokens[self.offsets[text] : self.offsets[text + 1]], dtype=np.float32)
+            if not (np.isfinite(tokens).all() and np.isfinite(self.text_c[text]).all()):
+                raise ValueError(
+                    f"slice {self.folder}: the text of {self.rows[row]['id']} is not finite: "
+                    "delete the folder and encode it again"
+                )
+
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The clips of ``indices``; see `Batch` for shapes."""
         self.require_latents()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -20,33 +22,15 @@ from fluxlight.data.sft import SFTData
 from fluxlight.data.store import LatentStore
 from fluxlight.heads.base import Ports, ScoreHead
 from fluxlight.model import FluxModel
-from fluxlight.random import generator
 from fluxlight.sample import Sampler
 from fluxlight.stages import origin
+from fluxlight.stages.draws import Draws, draw
 from fluxlight.stages.optimizer import published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
 
 ORIGIN, CUT = "origin", "batches_per_epoch of draws"
 """Where a checkpoint keeps its origin, and in it the epochs that its draws are keyed by."""
-
-
-@dataclass
-class Draws:
-    """Random numbers of one training batch, all made on the CPU from one key.
-
-    Attributes:
-        noise: x0 ``(B, L, D)``.
-        posterior: standard normals for the latent posterior ``(B, L, D)``.
-        t: flow times ``(B,)``.
-        text_coin, score_coin: uniform in [0, 1) ``(B,)``; below the drop probability means dropped.
-    """
-
-    noise: Tensor
-    posterior: Tensor
-    t: Tensor
-    text_coin: Tensor
-    score_coin: Tensor
 
 
 class Stage(L.LightningModule):
@@ -97,6 +81,7 @@ class Stage(L.LightningModule):
         self.sampler, self.score_quantile, self.render_every = sampler, score_quantile, render_every
         self.init_from, self.weights = init_from, weights
         self._cut, self._origin = 0, origin.Origin()
+        self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:
             bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
 
@@ -109,6 +94,8 @@ class Stage(L.LightningModule):
         if stage == "fit" and isinstance(data, SFTData):
             course.check(self.trainer, data.batches_per_epoch)
             self._check_cadence(data)
+            if data.slice is not None and self.trainer.enable_validation:
+                data.slice.require_finite_texts()
             self._cut = data.batches_per_epoch
 
     def adopt_store(self) -> None:
@@ -207,24 +194,15 @@ class Stage(L.LightningModule):
         All processes draw for the global batch and keep the part of their rows, so two processes of four clips draw
         what one of eight does.
         """
-        n, accumulate = shape[0], self.trainer.accumulate_grad_batches
+        accumulate = self.trainer.accumulate_grad_batches
         place = self.global_step * accumulate + batch_idx % accumulate
-        source = generator(self.seed, *divmod(place, self._cut or self.trainer.num_training_batches), 0)
-        rank, world = self.global_rank, self.trainer.world_size
-        whole = (n * world, *shape[1:])
-        draws = Draws(
-            noise=torch.randn(whole, generator=source),
-            posterior=torch.randn(whole, generator=source),
-            t=flow.sample_time(n * world, source),
-            text_coin=torch.rand(n * world, generator=source),
-            score_coin=torch.rand(n * world, generator=source),
-        )
-        mine = slice(rank * n, (rank + 1) * n)
-        return Draws(**{name: value[mine].to(self.device) for name, value in vars(draws).items()})
+        key = (self.seed, *divmod(place, self._cut or self.trainer.num_training_batches), 0)
+        return draw(shape, key, self.global_rank, self.trainer.world_size).to(self.device)
 
     def predict(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> flow.Prediction:
         """What the model says of the clips of ``batch`` under ``draws``; ``model`` replaces the trained one."""
         model = model or self.model
+        self._seen.append(batch)
         latent = batch.mean if batch.std is None else batch.mean + batch.std * draws.posterior
         x1 = model.normalize(latent)
         condition = model.drop_text(Condition(batch.text, batch.text_c), draws.text_coin >= self.text_drop)
@@ -241,15 +219,23 @@ class Stage(L.LightningModule):
     def report(self, loss: Tensor, batch_size: int, **more: Tensor) -> Tensor:
         """Log ``train/loss`` and what else is given; stop on a loss that is not finite. Returns the loss."""
         if not bool(torch.isfinite(loss)):
-            raise ValueError(
-                f"train/loss is {loss.item()} at update {self.global_step}: "
-                "lower the learning rate or look at the data; "
-                f"the last checkpoint in {self.trainer.default_root_dir} is kept"
-            )
+            raise ValueError(f"train/loss is {loss.item()} at update {self.global_step}: {self._why_not_finite()}")
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
         self.log_dict({f"train/{k}": v for k, v in more.items()} | {"train/lr": rate}, batch_size=batch_size)
         return loss
+
+    def _why_not_finite(self) -> str:
+        """What to do about a loss that is not finite: look at the clip that is not, or at the rate."""
+        data = getattr(self.trainer, "datamodule", None)
+        for batch in self._seen:
+            for row, number in enumerate(batch.index.tolist()):
+                parts = (("latent", batch.mean), ("latent", batch.std), ("text", batch.text), ("text", batch.text_c))
+                bad = [name for name, part in parts if part is not None and not bool(torch.isfinite(part[row]).all())]
+                if bad and isinstance(data, SFTData):
+                    return f"the {bad[0]} of {data.name_of(number)} is not finite: make it anew"
+        kept = Path(self.trainer.default_root_dir) / "last.ckpt"
+        return "lower the learning rate" + (f"; {kept} is kept" if kept.is_file() else "; there is no checkpoint yet")
 
     def configure_optimizers(self) -> Any:
         """The optimiser over trainable parameters, its rate scheduled per update."""
@@ -284,9 +270,9 @@ class Stage(L.LightningModule):
         return plain | ({"score": None} if self.model.head is None else {})
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
-        """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due."""
-        return self.sampler.generate(self.model, batch) if self.render_due else None
+        """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due, or for no prompt."""
+        return self.sampler.generate(self.model, batch) if self.render_due and batch.id else None
 
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """Latents ``(B, L, D)`` of candidates, codec units."""
-        return self.sampler.generate(self.model, batch)
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
+        """Latents ``(B, L, D)`` of candidates, codec units; None for no prompt."""
+        return self.sampler.generate(self.model, batch) if batch.id else None
