@@ -68,6 +68,8 @@ class CandidateWriter(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Decode and append a batch; a clip that is not finite becomes a failed row."""
+        if outputs is None:
+            return
         rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
         extra = {"sampler": pl_module.sampling, **self.renderer.facts}
         self.renderer.write(

@@ -8,16 +8,20 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 
-from callbacks.render_slice import refuse_averaging_before
+from callbacks.render_slice import RenderSlice, refuse_averaging_before
 from fluxlight import bundle
+from fluxlight.clips.candidates import read_candidates
+from fluxlight.data import course
 from fluxlight.files import atomic_path
+from fluxlight.stages import Stage
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` into the run folder at the end of every ``every``-th epoch and of the last, atomically.
+    """Writes ``last.ckpt`` into the run folder after every ``every``-th epoch and after the last update, atomically.
 
-    It runs after the other callbacks (Lightning moves checkpoints to the end), so a finished ``last.ckpt`` means that
-    rendering and bundle of that step are on disk too.
+    A stage's is written before the slice is rendered, so that no rendering, however it ends, costs updates; a run that
+    goes on from its end makes what is still missing. It runs after the other callbacks of its hook (Lightning moves
+    checkpoints to the end), so an average has its update.
 
     Args:
         every: epochs between two checkpoints.
@@ -26,12 +30,26 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, every: int = 1, name: str = "last.ckpt") -> None:
         super().__init__()
-        self.every, self.name = every, name
+        self.every, self.name, self._saved = every, name, -1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after the update that ends an epoch, or the run, before anything is rendered."""
+        if not isinstance(pl_module, Stage) or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        done, length = course.batches_done(trainer), int(trainer.num_training_batches)
+        if course.is_last(trainer) or (done % length == 0 and done // length % self.every == 0):
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, if it is time."""
-        if (trainer.current_epoch + 1) % self.every and not is_last(trainer):
-            return
+        """Save a module that is no stage, and a run that stops early."""
+        due = (trainer.current_epoch + 1) % self.every == 0 or course.is_last(trainer) or trainer.should_stop
+        if due and self._saved != trainer.global_step:
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        self._saved = int(trainer.global_step)
         path = Path(trainer.default_root_dir) / self.name
         if trainer.world_size > 1:
             # every process takes part in a distributed save, so the temporary name must be the same for all
@@ -56,14 +74,35 @@ class BundleWriter(L.Callback):
     def __init__(self, folder: str = "bundle") -> None:
         self.folder = folder
 
+    _written = -1
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check the order of callbacks."""
         refuse_averaging_before(trainer, self)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Render what a run that had stopped in a rendering still lacks."""
+        render = next((c for c in trainer.callbacks if isinstance(c, RenderSlice)), None)  # type: ignore[attr-defined]
+        if render and trainer.global_step and getattr(pl_module, "render_due", False):
+            rows = read_candidates(Path(trainer.default_root_dir) / render.folder, missing_ok=True)
+            if not rows or rows[0].extra.get("step") != trainer.global_step:
+                render_now(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write after the last update, before the last checkpoint."""
-        if is_last(trainer):
+        """Write after the last update."""
+        if course.is_last(trainer):
             self._write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Render and write what a run that had stopped after its last update still lacks."""
+        if self._written != trainer.global_step and trainer.global_step and course.is_last(trainer):
+            render_now(trainer, pl_module)
+            self._write(trainer, pl_module)
+
+    def lacks(self, folder: str, updates: int) -> bool:
+        """True when the run folder has no bundle of a run of ``updates``."""
+        path = Path(folder) / self.folder
+        return not path.is_dir() or bundle.read_recipe(path)["info"].get("update", -1) < updates
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write after ``validate``, whose model may be new: weights of one head under another (cross-load)."""
@@ -71,6 +110,7 @@ class BundleWriter(L.Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: L.Trainer, stage: Any) -> None:
+        self._written = int(trainer.global_step)
         if not trainer.is_global_zero:
             return
         info: dict[str, Any] = {"stage": type(stage).__name__, "update": int(trainer.global_step), "seed": stage.seed}
@@ -92,6 +132,12 @@ def averaged(trainer: L.Trainer) -> dict[str, Any] | None:
     return None
 
 
-def is_last(trainer: L.Trainer) -> bool:
-    """True once the last update of the run is done."""
-    return 0 < trainer.max_steps <= trainer.global_step or trainer.current_epoch + 1 == trainer.max_epochs
+def render_now(trainer: L.Trainer, stage: L.LightningModule) -> None:
+    """Render the slice outside the loop of training, as a validation within it does."""
+    if not trainer.enable_validation:
+        return
+    # the end of a fit takes the model off its device
+    stage.to(trainer.strategy.root_device)
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True

@@ -18,6 +18,7 @@ class PowerEMA(WeightAveraging):
     """
 
     def __init__(self, gamma: float = 16.972) -> None:
+        self.gamma = gamma
         super().__init__(avg_fn=lambda average, current, n: power_average(average, current, n, gamma))
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from callbacks.rehearsal import rehearse
 from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
 from fluxlight.evaluation.judging import prepare
@@ -25,6 +26,8 @@ from fluxlight.types import Clip, PromptBatch
 
 PROTOCOL = "locked"
 """Loudness under which the slice is measured: that of the tables (`fluxlight.evaluation.judging`)."""
+NEVER = 1 << 62
+"""A number of batches that no epoch has."""
 
 
 class RenderSlice(L.Callback):
@@ -80,6 +83,17 @@ class RenderSlice(L.Callback):
         """Check the codec against the store, and the order of callbacks, before anything is trained."""
         refuse_averaging_before(trainer, self)
         check_codec(trainer, self.renderer.codec)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Try everything on one clip."""
+        rehearse(trainer, self.renderer, PROTOCOL)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Let a validation follow if this batch ended an update after which the slice is due, and only then."""
+        if hasattr(pl_module, "render_due"):
+            whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+            trainer.check_val_every_n_epoch = 1
+            trainer.val_check_batch = batch_idx + 1 if whole and pl_module.render_due else NEVER
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -53,8 +54,17 @@ def claim(folder: str | os.PathLike[str]) -> FileLock:
             f"{folder} is in use by another run: wait for it, or choose another trainer.default_root_dir"
         ) from None
     except NotImplementedError:
-        pass
+        return lock
+    _clear(path.parent)
     return lock
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files that a killed run left: the lock says that nobody writes them."""
+    for path in folder.rglob(".*"):
+        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
+        if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -72,6 +82,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # what was to be written, not the temporary file that a library chose
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -257,6 +272,22 @@ def sha256(path: str | os.PathLike[str]) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def content(path: str | os.PathLike[str], whole: int = 1 << 28, pieces: int = 256) -> str:
+    """Checksum of a file's content; of more than ``whole`` bytes, that of the size and of ``pieces`` samples of 1 MiB.
+
+    A store of the published size has tens of gigabytes, which no start of a run can read.
+    """
+    size, piece = os.path.getsize(path), 1 << 20
+    if size <= whole:
+        return sha256(path)
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for number in range(pieces):
+            file.seek((size - piece) * number // (pieces - 1))
+            digest.update(file.read(piece))
     return digest.hexdigest()
 
 

@@ -32,15 +32,16 @@ def test_a_pass_of_the_stream_holds_every_row_once(n: int, batch: int, batches: 
     assert sorted(stream.rows(3 * n, n)) == list(range(n))
     walked = []
     for epoch in range(3):
-        walked += [row for rows in BatchStream(stream, batch, batches, lambda epoch=epoch: epoch) for row in rows]
+        sampler = BatchStream(stream, batch, batches, lambda done=epoch * batches: done)
+        walked += [row for rows in sampler for row in rows]
     # epochs are a way to cut the stream, not to order it, and any of them can be asked for alone
     assert walked == Stream(np.arange(n), seed).rows(0, 3 * batch * batches)
 
 
 def test_processes_share_the_very_batches_of_one() -> None:
     stream = Stream(np.arange(20), 1)
-    alone = list(BatchStream(stream, 4, 6, lambda: 1))
-    shared = [list(BatchStream(stream, 2, 6, lambda: 1, rank, 2)) for rank in range(2)]
+    alone = list(BatchStream(stream, 4, 6, lambda: 6))
+    shared = [list(BatchStream(stream, 2, 6, lambda: 6, rank, 2)) for rank in range(2)]
     assert alone == [a + b for a, b in zip(*shared, strict=True)]
 
 

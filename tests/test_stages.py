@@ -84,8 +84,10 @@ def test_the_loss_is_flow_matching_with_both_drops(tmp_path: Path) -> None:
 def _draws(stage: Any, batch: Any) -> Any:
     import types
 
-    # outside a trainer: epoch 0, process 0
-    stage._trainer = types.SimpleNamespace(current_epoch=0, global_rank=0)
+    # the first batch of a run in one process
+    stage._trainer = types.SimpleNamespace(
+        global_step=0, accumulate_grad_batches=1, global_rank=0, world_size=1, num_training_batches=1
+    )
     return stage.draws(batch.mean.shape, 0)
 
 

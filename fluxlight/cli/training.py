@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ import jsonargparse
 import lightning as L
 import torch
 from filelock import FileLock
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import fluxlight.backbone
 import fluxlight.data
@@ -24,14 +24,18 @@ import fluxlight.guidance
 import fluxlight.heads
 import fluxlight.losses
 import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
+from fluxlight.cli import run_folder
 from fluxlight.cli.configs import MODE, refuse_switches, steps_of, use_defaults
+from fluxlight.cli.output import quiet, steady
+from fluxlight.data import course
 from fluxlight.files import claim
 from fluxlight.recorded import names_of
 from fluxlight.stages.plan import plan_with
 from fluxlight.weights import use_folder
 
 VERBS = ("fit", "validate", "test", "predict")
-LAST = "last"
+FAST = "fast_dev_run"
+"""Folder below the run folder for what a `fast_dev_run` makes."""
 _claimed: list[FileLock] = []
 """The run folder that this process writes to, until its run has ended."""
 
@@ -52,26 +56,51 @@ class FluxCLI(LightningCLI):
         """Say where published files lie before anything looks for one."""
         settings = self.config[self.subcommand] if self.subcommand else self.config
         use_folder(settings.get("weights_folder"))
+        trainer = settings["trainer"]
+        if trainer.get("fast_dev_run"):
+            # one batch of everything, to see whether it runs: not in the place of a run
+            trainer["default_root_dir"] = str(Path(trainer.get("default_root_dir") or ".") / FAST)
+            print(f"fast_dev_run: what it makes lies in {trainer['default_root_dir']}", file=sys.stderr)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer, without the callbacks that it is told to do without."""
+        settings = self.config_init[self.subcommand]["trainer"]
+        run_folder.refuse_precision(settings.get("precision"))
+        bare, unwanted = settings.get("barebones"), []
+        for name, kind in (("enable_progress_bar", ProgressBar), ("enable_checkpointing", Checkpoint)):
+            if bare or settings.get(name) is False:
+                unwanted.append(kind)
+        if bare:
+            off = {"logger": False, "log_every_n_steps": 0, "enable_progress_bar": False, "enable_checkpointing": False}
+            kwargs = {**off, **kwargs}
+        kept = [c for c in settings.get("callbacks") or [] if not isinstance(c, tuple(unwanted))]
+        trainer = super().instantiate_trainer(**{**kwargs, "callbacks": kept})
+        run_folder.refuse_precision(settings.get("precision"), trainer.precision)
+        return trainer
 
     def before_fit(self) -> None:
         """``--ckpt_path last``: go on from the run folder's last.ckpt if there is one, else start."""
         self._claim()
         settings = self.config_init["fit"]
-        if settings.get("ckpt_path") == LAST:
-            path = Path(self.trainer.default_root_dir) / "last.ckpt"
-            settings["ckpt_path"] = str(path) if path.is_file() else None
-        elif settings.get("ckpt_path") and not Path(settings["ckpt_path"]).is_file():
-            raise FileNotFoundError(
-                f"ckpt_path {settings['ckpt_path']} does not exist: leave it out to start anew, or say last"
-            )
+        settings["ckpt_path"] = run_folder.begin(self.trainer.default_root_dir, settings.get("ckpt_path"))
 
     def fit(self, model: L.LightningModule, **settings: Any) -> None:
-        """Train, or say that there is nothing left to train."""
-        path = settings.get("ckpt_path")
-        if path and 0 < self.trainer.max_steps <= (done := checkpoint_updates(path)):
-            print(f"nothing to do: {path} has {done} of {self.trainer.max_steps} updates", file=sys.stderr)
+        """Train, or say that there is nothing left to train, or that the run is not at its end."""
+        trainer, path = self.trainer, settings.get("ckpt_path")
+        done = run_folder.checkpoint_updates(path) if path else 0
+        if path and 0 < trainer.max_steps <= done and not self._lacks(done):
+            print(f"nothing to do: {path} has {done} of {trainer.max_steps} updates", file=sys.stderr)
             return
-        self.trainer.fit(model, **settings)
+        trainer.fit(model, **settings)
+        if trainer.is_global_zero and not course.is_last(trainer):
+            total = f" of {trainer.max_steps}" if trainer.max_steps > 0 else ""
+            kept = Path(trainer.default_root_dir) / run_folder.CHECKPOINT
+            how = f"{kept} goes on with --ckpt_path last" if kept.is_file() else "nothing was kept to go on from"
+            print(f"stopped after {trainer.global_step}{total} updates, without a bundle: {how}", file=sys.stderr)
+
+    def _lacks(self, updates: int) -> bool:
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return any(c.lacks(self.trainer.default_root_dir, updates) for c in callbacks if hasattr(c, "lacks"))
 
     def before_predict(self) -> None:
         """Predictions go to files, not to memory."""
@@ -81,6 +110,7 @@ class FluxCLI(LightningCLI):
     def before_validate(self) -> None:
         """Numbers are printed by the progress bar, once."""
         self._claim()
+        run_folder.refuse_fitted(self.trainer.default_root_dir)
         self.config_init["validate"]["verbose"] = False
 
     def before_test(self) -> None:
@@ -108,12 +138,16 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
     kwargs: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False}
     try:
         FluxCLI.steps = steps_of(args)
-        FluxCLI(
-            L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-            save_config_callback=save_config, seed_everything_default=0, auto_configure_optimizers=False,
-            load_from_checkpoint_support=False, args=list(args),
-            parser_kwargs={**kwargs, **{verb: kwargs for verb in VERBS}},
-        )  # fmt: skip
+        with steady():
+            FluxCLI(
+                L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                save_config_callback=save_config, seed_everything_default=0, auto_configure_optimizers=False,
+                load_from_checkpoint_support=False, args=list(args),
+                parser_kwargs={**kwargs, **{verb: kwargs for verb in VERBS}},
+            )  # fmt: skip
+    except SIGTERMException:
+        print("fluxlight: stopped by SIGTERM; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
             # Lightning has switched Ctrl-C off for its shutdown
@@ -131,26 +165,6 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
         while _claimed:
             _claimed.pop().release()
     return 0
-
-
-def checkpoint_updates(path: str | Path) -> int:
-    """Updates done in a Lightning checkpoint; a damaged file is one clear error."""
-    try:
-        # mmap: the number is wanted, not the weights
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except Exception:
-        raise ValueError(
-            f"checkpoint {path} cannot be read: it is damaged or no checkpoint; delete it and run again"
-        ) from None
-
-
-def quiet() -> None:
-    """Keep what a user needs to read: errors, bars and results."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for module in ("lightning", "torch", "torchmetrics", "jsonargparse"):
-        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
-    warnings.filterwarnings("ignore", message=r".*LightningCLI's args parameter.*")
 
 
 _USELESS = ("Expected a <class 'NoneType'>", "Does not validate against any", "Subtypes:", "Errors:", "Given value",

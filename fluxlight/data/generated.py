@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from fluxlight.data.store import LatentStore
-from fluxlight.files import read_jsonl
+from fluxlight.files import hash_of, read_jsonl
 from fluxlight.types import Batch
 
 
@@ -62,6 +63,12 @@ class Generated:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def checksum(self) -> str:
+        """Sixteen digits over latents, rewards and whose text each has."""
+        arrays = (self.positions, self.latents, self.scores)
+        return hash_of([hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays])
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The clips of ``indices``; they have no posterior: their std is 0 where the store has one."""

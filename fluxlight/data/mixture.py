@@ -75,6 +75,16 @@ class MixtureData(SFTData):
         chosen = read_selection(self.experts, "experts")
         return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store))
 
+    def name_of(self, number: int) -> str:
+        """Of the store, or a line of the experts."""
+        n = len(self.store)
+        return super().name_of(number) if number < n else f"line {number - n + 1} of {self.experts}"
+
+    def content(self) -> dict[str, str]:
+        """Those of store, order and experts."""
+        rows = self.rows()
+        return {**super().content(), **({"experts": rows.experts.checksum} if isinstance(rows, Mixture) else {})}
+
     def table(self) -> np.ndarray:
         """Every clip of the store once and every expert ``oversample`` times, or the experts alone."""
         n, k = len(self.store), len(self.rows()) - len(self.store)

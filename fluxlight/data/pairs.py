@@ -11,6 +11,7 @@ import numpy as np
 from fluxlight.data.generated import Generated, read_selection
 from fluxlight.data.sft import Rows, SFTData
 from fluxlight.data.store import LatentStore
+from fluxlight.files import hash_of
 from fluxlight.types import PairBatch
 
 
@@ -57,6 +58,16 @@ class PairData(SFTData):
         if self.pairs is None:
             raise ValueError("data.pairs is not set: give pairs.jsonl of 'fluxlight select pairs'")
         return Pairs(read_selection(self.pairs, "pairs"), Path(self.pairs).parent, self.store)
+
+    def name_of(self, number: int) -> str:
+        """A line of the pairs."""
+        return f"line {number + 1} of {self.pairs}"
+
+    def content(self) -> dict[str, str]:
+        """Those of store, order and pairs."""
+        rows = self.rows()
+        pairs = {"pairs": hash_of([rows.winner.checksum, rows.loser.checksum])} if isinstance(rows, Pairs) else {}
+        return {**super().content(), **pairs}
 
     def table(self) -> np.ndarray:
         """Every pair once."""

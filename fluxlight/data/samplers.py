@@ -34,29 +34,34 @@ class Stream:
 
 
 class BatchStream:
-    """Batch sampler: one epoch is ``batches`` batches of the stream, cut for one of ``world`` processes.
+    """Batch sampler: from the batches done to the end of their epoch, cut for one of ``world`` processes.
 
-    The epoch is asked for when an iteration starts. Lightning's own way, ``set_epoch``, is one too high in a run that
-    goes on from the end of an epoch (lightning 2.6), and the run would see other rows than the uninterrupted one.
+    The place is asked for when an iteration starts, and it is a function of the updates done. What Lightning counts is
+    not: its ``set_epoch``, and its own epoch, are one off in some runs that go on (lightning 2.6), which would see
+    other rows than the uninterrupted one.
 
     Args:
         stream: where rows come from.
         batch_size: rows of a batch in one process.
         batches: batches of an epoch.
-        epoch: tells the number of the epoch that begins.
+        done: tells how many batches the run has made.
         rank, world: which share of the global batch is ours.
+        limit: batches of an epoch that Lightning asks for, where it is told to ask for fewer.
+        overfit: give the first ``limit`` batches again and again.
     """
 
     def __init__(
-        self, stream: Stream, batch_size: int, batches: int, epoch: Callable[[], int], rank: int = 0, world: int = 1
-    ) -> None:
-        self.stream, self.batch_size, self.batches, self.epoch = stream, batch_size, batches, epoch
-        self.rank, self.world = rank, world
+        self, stream: Stream, batch_size: int, batches: int, done: Callable[[], int], rank: int = 0, world: int = 1,
+        limit: int | None = None, overfit: bool = False,
+    ) -> None:  # fmt: skip
+        self.stream, self.batch_size, self.batches, self.done = stream, batch_size, batches, done
+        self.rank, self.world, self.limit, self.overfit = rank, world, limit or batches, overfit
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        first = self.epoch() * self.batches
-        for batch in range(first, first + self.batches):
+        first = self.done()
+        for place in range(first, first + self.limit - first % self.limit):
+            batch = place % self.limit if self.overfit else place
             yield self.stream.rows((batch * self.world + self.rank) * self.batch_size, self.batch_size)

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from fluxlight.data import course
 from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.store import LatentStore
+from fluxlight.files import hash_of
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,14 @@ class SFTData(L.LightningDataModule):
         """Rows of one pass of the stream ``(n,)``, with repetition where a row counts more."""
         return np.arange(len(self.store))
 
+    def name_of(self, number: int) -> str:
+        """Clip ``number`` of `rows`, as a user finds it."""
+        return f"clip {self.store.rows[number]['id']} in store {self.store.folder}"
+
+    def content(self) -> dict[str, str]:
+        """Setting -> checksum of what is trained on through it, and of the order of a pass."""
+        return {"store": self.store.checksum, "rows": hash_of(self.table().tolist())}
+
     def skip(self, done: set[tuple[str, int]]) -> None:
         """Leave out the batches of ``predict`` all of whose (id, seed) are in ``done``."""
         self.done = done
@@ -116,16 +126,21 @@ class SFTData(L.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer else 0
+    def _batches_done(self) -> int:
+        return course.batches_done(self.trainer) if self.trainer else 0
 
     def train_dataloader(self) -> DataLoader:
         """The stream of training batches."""
-        batches = self.batches_per_epoch
-        if self.trainer is not None and self.trainer.max_steps > 0:
-            batches = min(batches, self.trainer.max_steps * self.trainer.accumulate_grad_batches)
+        batches, limit, overfit = self.batches_per_epoch, None, False
+        if self.trainer is not None:
+            limit = course.epoch_length(self.trainer, batches)
+            overfit = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+            # the limit is cut from the loader's length by Lightning, so that stays whole
+            batches = course.whole_epoch(self.trainer, batches)
         stream = Stream(self.table(), self.seed)
-        sampler = BatchStream(stream, self.batch_size, batches, self._epoch, *self._place)
+        sampler = BatchStream(
+            stream, self.batch_size, batches, self._batches_done, *self._place, limit=limit, overfit=overfit
+        )
         return DataLoader(
             WholeBatches(self.rows()),
             batch_sampler=sampler,
@@ -136,11 +151,14 @@ class SFTData(L.LightningDataModule):
         )  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader | list[Any]:
-        """The prompt slice, always in the same batches; this process's share of them."""
+        """The prompt slice; this process's share of it, prompt by prompt."""
         if self.slice is None:
             return []
-        batches = slice_prompts(self.slice, self.slice_batch_size, self.slice_seed, self.slice_clips)
-        return self._loader(self.slice, batches)
+        rank, world = self._place
+        mine = slice_prompts(self.slice, 1, self.slice_seed, self.slice_clips)[rank::world]
+        size = self.slice_batch_size
+        cut = [sum(mine[start : start + size], []) for start in range(0, len(mine), size)]
+        return self._loader(self.slice, cut)
 
     def predict_dataloader(self) -> DataLoader:
         """Prompts of candidates that are not there yet."""
@@ -148,12 +166,15 @@ class SFTData(L.LightningDataModule):
         batches = candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed)
         ids = [row["id"] for row in self.store.rows]
         missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
-        return self._loader(self.store, missing)
+        rank, world = self._place
+        return self._loader(self.store, missing[rank::world])
 
     def _loader(self, store: LatentStore, batches: list[list[tuple[int, int]]]) -> DataLoader:
-        rank, world = self._place
+        if not batches and self._place[1] > 1:
+            # a process without a prompt still takes part in what all do together
+            batches = [[]]
         # a generator of its own: a loader without one draws from the global stream at every start
-        return DataLoader(PromptBatches(store, batches[rank::world]), batch_size=None, generator=torch.Generator())
+        return DataLoader(PromptBatches(store, batches), batch_size=None, generator=torch.Generator())
 
 
 def _same(batch: Any) -> Any:

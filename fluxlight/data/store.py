@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fluxlight.files import read_json, read_jsonl
+from fluxlight.files import content, hash_of, read_json, read_jsonl
 from fluxlight.tables import first_double
 from fluxlight.types import Batch, PromptBatch
 
@@ -122,6 +122,13 @@ class LatentStore:
             out[row, : len(tokens)] = torch.from_numpy(np.array(tokens, dtype=np.float32))
         return out, torch.from_numpy(np.array(self.text_c[np.asarray(texts)], dtype=np.float32))
 
+    @cached_property
+    def checksum(self) -> str:
+        """Sixteen digits over what is trained on: latents, scores, texts and statistics, wherever the folder lies."""
+        names = ("tokens", "offsets", "text_row", "text_c", "mean", "std", "score")
+        files = {name: content(path) for name in names if (path := self.folder / f"{name}.npy").is_file()}
+        return hash_of([files, self.meta.get("latent_mean"), self.meta.get("latent_std")])
+
     @property
     def empty(self) -> tuple[Tensor, Tensor]:
         """Features of the empty text: ``(T, E)`` and ``(C,)``."""
@@ -152,6 +159,16 @@ class LatentStore:
         """Raise where the folder holds prompts only."""
         if self.mean is None:
             raise ValueError(f"store {self.folder} holds prompts only: training needs one made without --text_only")
+
+    def require_finite_texts(self) -> None:
+        """Raise where a text that is to be rendered is not finite."""
+        for row, text in enumerate(self.text_row):
+            tokens = np.asarray(self.tokens[self.offsets[text] : self.offsets[text + 1]], dtype=np.float32)
+            if not (np.isfinite(tokens).all() and np.isfinite(self.text_c[text]).all()):
+                raise ValueError(
+                    f"slice {self.folder}: the text of {self.rows[row]['id']} is not finite: "
+                    "delete the folder and encode it again"
+                )
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The clips of ``indices``; see `Batch` for shapes."""

@@ -33,10 +33,12 @@ class Anchored(Stage):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep a reference that nothing else could give back."""
+        super().on_save_checkpoint(checkpoint)
         if self.init_from is None:
             checkpoint[KEY] = self.reference.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the reference of the run that goes on."""
+        super().on_load_checkpoint(checkpoint)
         if KEY in checkpoint:
             self.reference.restore(checkpoint[KEY])

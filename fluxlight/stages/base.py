@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,33 +17,20 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fluxlight import bundle, flow
 from fluxlight.backbone.base import Backbone
+from fluxlight.data import course
 from fluxlight.data.sft import SFTData
 from fluxlight.data.store import LatentStore
 from fluxlight.heads.base import Ports, ScoreHead
 from fluxlight.model import FluxModel
-from fluxlight.random import generator
 from fluxlight.sample import Sampler
+from fluxlight.stages import origin
+from fluxlight.stages.draws import Draws, draw
 from fluxlight.stages.optimizer import published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
 
-
-@dataclass
-class Draws:
-    """Random numbers of one training batch, all made on the CPU from one key.
-
-    Attributes:
-        noise: x0 ``(B, L, D)``.
-        posterior: standard normals for the latent posterior ``(B, L, D)``.
-        t: flow times ``(B,)``.
-        text_coin, score_coin: uniform in [0, 1) ``(B,)``; below the drop probability means dropped.
-    """
-
-    noise: Tensor
-    posterior: Tensor
-    t: Tensor
-    text_coin: Tensor
-    score_coin: Tensor
+ORIGIN, CUT = "origin", "batches_per_epoch of draws"
+"""Where a checkpoint keeps its origin, and in it the epochs that its draws are keyed by."""
 
 
 class Stage(L.LightningModule):
@@ -92,7 +82,9 @@ class Stage(L.LightningModule):
         self.text_drop, self.score_drop, self.seed = text_drop, score_drop, seed
         self.sampler, self.render_every = sampler, render_every
         self.score_quantile, self.negative_score_quantile = score_quantile, negative_score_quantile
-        self.init_from = init_from
+        self.init_from, self.weights = init_from, weights
+        self._cut, self._origin = 0, origin.Origin()
+        self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:
             bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
 
@@ -103,8 +95,11 @@ class Stage(L.LightningModule):
         self.adopt_store()
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, SFTData):
-            self._check_length(data)
-            self._set_cadence(data)
+            course.check(self.trainer, data.batches_per_epoch)
+            self._check_cadence(data)
+            if data.slice is not None and self.trainer.enable_validation:
+                data.slice.require_finite_texts()
+            self._cut = data.batches_per_epoch
 
     def adopt_store(self) -> None:
         """Check sizes against the data's store and, for a model that starts anew, take over what the store knows."""
@@ -145,47 +140,75 @@ class Stage(L.LightningModule):
             low = store.score_quantile(self.negative_score_quantile)
             self.sampler = replace(self.sampler, negative_score=low)
 
-    def _check_length(self, data: SFTData) -> None:
-        trainer = self.trainer
-        batches = trainer.max_steps * trainer.accumulate_grad_batches
-        epoch = min(data.batches_per_epoch, batches)
-        if trainer.max_steps > 0 and batches % epoch:
-            raise ValueError(
-                f"trainer.max_steps x accumulate_grad_batches is {batches}, "
-                f"no multiple of data.batches_per_epoch {epoch}: "
-                "the run would end between two checkpoints; change one of them"
-            )
-
-    def _set_cadence(self, data: SFTData) -> None:
-        """Let a validation fall on every update at which the slice is to be rendered."""
-        trainer = self.trainer
-        batches, epoch = self.render_every * trainer.accumulate_grad_batches, data.batches_per_epoch
+    def _check_cadence(self, data: SFTData) -> None:
+        """Let the slice be rendered at checkpoints, or between them at equal distances."""
+        accumulate, epoch = self.trainer.accumulate_grad_batches, data.batches_per_epoch
+        batches = self.render_every * accumulate
         if batches % epoch and epoch % batches:
             raise ValueError(
-                f"model.render_every is {self.render_every} updates of {trainer.accumulate_grad_batches} batches, "
+                f"model.render_every is {self.render_every} updates of {accumulate} batches, "
                 f"data.batches_per_epoch {epoch}: one must divide the other"
             )
-        if 0 < batches < epoch:
-            trainer.val_check_interval = batches
+
+    # -- going on ------------------------------------------------------------------------------------------------
+
+    @property
+    def origin(self) -> origin.Origin:
+        """What a checkpoint of this run is of, by the names of settings."""
+        if not self._origin:
+            loss = getattr(self, "loss", None)
+            said = {"model": type(self).__name__, "model.seed": self.seed}
+            said |= {} if loss is None else {"model.loss": type(loss).__name__}
+            said |= origin.of_model(self.model) | origin.of_start(self.init_from, self.weights)
+            said["model.optimizer"] = type(self.optimizer(origin.trainable(self.model))).__name__
+            data = getattr(self.trainer, "datamodule", None)
+            self._origin = said | (origin.of_data(data, self.trainer) if isinstance(data, SFTData) else {})
+        return {**self._origin, "averaging in trainer.callbacks": origin.averaging(self.trainer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the origin, and counters that are functions of the updates done. A subclass calls it too."""
+        checkpoint[ORIGIN] = {**self.origin, CUT: self._cut}
+        self._put(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from where the updates done say, as the same run. A subclass calls it too."""
+        if self.trainer.state.fn != "fit":
+            return
+        said = dict(checkpoint.get(ORIGIN, {}))
+        # the draws are keyed by the epochs that the run began with, whatever an epoch is now
+        self._cut = said.pop(CUT, 0) or self._cut
+        origin.refuse_another(checkpoint, said, self.origin, str(self.trainer.ckpt_path))
+        if type(self).configure_optimizers is Stage.configure_optimizers:
+            fresh = self.optimizer(origin.trainable(self.model))
+            factor = self.schedule.factor(checkpoint["global_step"], self.updates)
+            if (changes := origin.renew_optimizer(checkpoint, fresh, factor)) and self.trainer.is_global_zero:
+                print(f"going on with another optimizer: {', '.join(changes)}", file=sys.stderr)
+        origin.forget_clock(checkpoint)
+        self._put(checkpoint)
+
+    def _put(self, checkpoint: dict[str, Any]) -> None:
+        data, accumulate = getattr(self.trainer, "datamodule", None), self.trainer.accumulate_grad_batches
+        if isinstance(data, SFTData) and "loops" in checkpoint:
+            length = course.epoch_length(self.trainer, data.batches_per_epoch)
+            course.put(checkpoint["loops"], checkpoint["global_step"] * accumulate, length, accumulate)
 
     # -- training ------------------------------------------------------------------------------------------------
 
     def draws(self, shape: torch.Size, batch_idx: int) -> Draws:
-        """The draws of batch ``batch_idx`` of the current epoch: a function of seed and place in the run alone."""
-        n = shape[0]
-        source = generator(self.seed, self.current_epoch, batch_idx, self.global_rank)
-        draws = Draws(
-            noise=torch.randn(shape, generator=source),
-            posterior=torch.randn(shape, generator=source),
-            t=flow.sample_time(n, source),
-            text_coin=torch.rand(n, generator=source),
-            score_coin=torch.rand(n, generator=source),
-        )
-        return Draws(**{name: value.to(self.device) for name, value in vars(draws).items()})
+        """The draws of batch ``batch_idx``: a function of seed, updates done and rows' places in the stream alone.
+
+        All processes draw for the global batch and keep the part of their rows, so two processes of four clips draw
+        what one of eight does.
+        """
+        accumulate = self.trainer.accumulate_grad_batches
+        place = self.global_step * accumulate + batch_idx % accumulate
+        key = (self.seed, *divmod(place, self._cut or self.trainer.num_training_batches), 0)
+        return draw(shape, key, self.global_rank, self.trainer.world_size).to(self.device)
 
     def predict(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> flow.Prediction:
         """What the model says of the clips of ``batch`` under ``draws``; ``model`` replaces the trained one."""
         model = model or self.model
+        self._seen.append(batch)
         latent = batch.mean if batch.std is None else batch.mean + batch.std * draws.posterior
         x1 = model.normalize(latent)
         condition = model.drop_text(Condition(batch.text, batch.text_c), draws.text_coin >= self.text_drop)
@@ -202,22 +225,39 @@ class Stage(L.LightningModule):
     def report(self, loss: Tensor, batch_size: int, **more: Tensor) -> Tensor:
         """Log ``train/loss`` and what else is given; stop on a loss that is not finite. Returns the loss."""
         if not bool(torch.isfinite(loss)):
-            raise ValueError(
-                f"train/loss is {loss.item()} at update {self.global_step}: "
-                "lower the learning rate or look at the data; "
-                f"the last checkpoint in {self.trainer.default_root_dir} is kept"
-            )
+            raise ValueError(f"train/loss is {loss.item()} at update {self.global_step}: {self._why_not_finite()}")
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
         self.log_dict({f"train/{k}": v for k, v in more.items()} | {"train/lr": rate}, batch_size=batch_size)
         return loss
 
+    def _why_not_finite(self) -> str:
+        """What to do about a loss that is not finite: look at the clip that is not, or at the rate."""
+        data = getattr(self.trainer, "datamodule", None)
+        for batch in self._seen:
+            for row, number in enumerate(batch.index.tolist()):
+                parts = (("latent", batch.mean), ("latent", batch.std), ("text", batch.text), ("text", batch.text_c))
+                bad = [name for name, part in parts if part is not None and not bool(torch.isfinite(part[row]).all())]
+                if bad and isinstance(data, SFTData):
+                    return f"the {bad[0]} of {data.name_of(number)} is not finite: make it anew"
+        kept = Path(self.trainer.default_root_dir) / "last.ckpt"
+        return "lower the learning rate" + (f"; {kept} is kept" if kept.is_file() else "; there is no checkpoint yet")
+
     def configure_optimizers(self) -> Any:
         """The optimiser over trainable parameters, its rate scheduled per update."""
-        optimizer = self.optimizer([p for p in self.model.parameters() if p.requires_grad])
-        total = int(self.trainer.estimated_stepping_batches)
+        optimizer = self.optimizer(origin.trainable(self.model))
+        total = self.updates
         scheduler = LambdaLR(optimizer, lambda update: self.schedule.factor(update, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole run."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SFTData):
+            # Lightning's own estimate would open the loader before a checkpoint says where
+            return course.updates(self.trainer, course.epoch_length(self.trainer, data.batches_per_epoch))
+        return int(self.trainer.estimated_stepping_batches)
 
     # -- rendering -----------------------------------------------------------------------------------------------
 
@@ -227,9 +267,7 @@ class Stage(L.LightningModule):
         trainer = self.trainer
         if trainer.state.fn != "fit":
             return True
-        ends = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        last = ends or 0 < trainer.max_steps <= trainer.global_step
-        return last or (self.render_every > 0 and trainer.global_step % self.render_every == 0)
+        return course.is_last(trainer) or (self.render_every > 0 and trainer.global_step % self.render_every == 0)
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -239,9 +277,9 @@ class Stage(L.LightningModule):
         return self.sampler.plain()
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
-        """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due."""
-        return self.sampler.generate(self.model, batch) if self.render_due else None
+        """Latents ``(B, L, D)`` of prompts, codec units; None when no rendering is due, or for no prompt."""
+        return self.sampler.generate(self.model, batch) if self.render_due and batch.id else None
 
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """Latents ``(B, L, D)`` of candidates, codec units."""
-        return self.sampler.generate(self.model, batch)
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Tensor | None:
+        """Latents ``(B, L, D)`` of candidates, codec units; None for no prompt."""
+        return self.sampler.generate(self.model, batch) if batch.id else None
