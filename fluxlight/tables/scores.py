@@ -71,7 +71,10 @@ def _row(row: Row, key: str, keyed: bool) -> tuple[str, dict[str, Any]]:
     if not isinstance(row.value, dict):
         raise row.fault(f"is {shown(row.value)}, no object: write {key} -> name -> number, or name the column {key}")
     if keyed:
-        return str(row.key), row.value
+        cells = {str(column).strip(): value for column, value in row.value.items()}
+        if len(cells) < len(row.value):
+            raise row.fault(f"{key} {shown(str(row.key))} names a column twice, but for spaces: keep one of them")
+        return str(row.key), cells
     name = row.get(key)
     if name is None or name == "":
         raise row.fault(f"{key} is missing: each row names its {key}")
