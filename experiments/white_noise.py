@@ -1,4 +1,4 @@
-"""White noise for every prompt: a floor that any music must beat. ``python -m experiments.white_noise``"""
+"""White noise for every prompt: a floor that any music must beat. ``python -m experiments.white_noise``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""fluxlight: post-training of small text-to-music models with human-preference rewards."""

@@ -217,7 +217,7 @@ def parse_yaml(text: str, folder: str | os.PathLike[str], where: str, above: tup
         ValueError: no YAML, a key twice, defaults that are missing, no mapping or in a circle; the line says where.
     """
     try:
-        value = yaml.load(text, Loader=_Yaml)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, Loader=_Yaml)
     except yaml.MarkedYAMLError as error:
         place = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{where}{place} is no valid YAML ({error.problem}): correct it") from None

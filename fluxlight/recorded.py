@@ -20,6 +20,7 @@ class Recorded:
     init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make the instance and note the settings before ``__init__`` runs."""
         self = super().__new__(cls)
         # a copy (copy.deepcopy, pickle) arrives here without arguments and brings its own init_args afterwards
         bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
@@ -15,7 +16,7 @@ Solver = Callable[[Velocity, Tensor, Sequence[float], "Callable[[], None] | None
 
 def euler(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callable[[], None] | None = None) -> Tensor:
     """Integrate dx/dt = velocity(x, t) from times[0] to times[-1], first order, one call a step."""
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in itertools.pairwise(times):
         x = x + (then - now) * velocity(x, now)
         if on_step:
             on_step()
@@ -24,7 +25,7 @@ def euler(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callab
 
 def heun(velocity: Velocity, x: Tensor, times: Sequence[float], on_step: Callable[[], None] | None = None) -> Tensor:
     """Integrate dx/dt = velocity(x, t) by Heun's method (trapezoid rule), second order, two calls a step."""
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in itertools.pairwise(times):
         slope = velocity(x, now)
         x = x + (then - now) / 2 * (slope + velocity(x + (then - now) * slope, then))
         if on_step:

@@ -59,7 +59,7 @@ def test_json_that_names_a_system_or_a_measure_twice_is_refused(tmp_path: Path, 
     for text, said in (
         ('{"a": {"fad": 1}, "b": {"fad": 2}, "a": {"fad": 3}}', "'a' is given twice"),
         ('{"a": {"fad": 1, "fad": 2}, "b": {"fad": 2}}', "twice"),
-        ('{"a": {"fad": 1, "fad ": 2}, "b": {"fad": 2, "fad ": 1}}', "system a has a measure twice"),
+        ('{"a": {"fad": 1, "fad ": 2}, "b": {"fad": 2, "fad ": 1}}', "names a column twice"),
         ('{"a": {"fad": NaN}, "b": {"fad": 2}}', "fad of a is nan"),
     ):
         assert rank(tmp_path, text, name="results.json") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def refuse_switches(args: Sequence[str]) -> None:
 def _classes(args: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Part, class and origin of every model and data class that a command line names, in its order."""
     words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in itertools.pairwise(words):
         if flag in ("--config", "-c") and Path(value).is_file():
             config = read_yaml(value)
             for part in ("model", "data"):
@@ -75,6 +76,6 @@ def steps_of(args: Sequence[str]) -> tuple[str, ...]:
     A step is added by a file alone, so that a misspelled flag is still refused.
     """
     words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    files = [value for flag, value in zip(words, words[1:], strict=False) if flag in ("--config", "-c")]
+    files = [value for flag, value in itertools.pairwise(words) if flag in ("--config", "-c")]
     plans = [read_yaml(file).get("plan") for file in files if Path(file).is_file()]
     return tuple(dict.fromkeys(name for plan in plans if isinstance(plan, dict) for name in plan))

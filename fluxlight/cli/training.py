@@ -23,7 +23,7 @@ import fluxlight.data
 import fluxlight.guidance
 import fluxlight.heads
 import fluxlight.losses
-import fluxlight.stages  # noqa: F401 (imported, so that their classes have short names)
+import fluxlight.stages
 from fluxlight.cli import run_folder
 from fluxlight.cli.configs import MODE, refuse_switches, steps_of, use_defaults
 from fluxlight.cli.output import quiet, steady

@@ -30,6 +30,7 @@ class ConvBlock(nn.Module):
         self.gain = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Hidden features ``(B, T, C)``, as they came in ``(B, T, C)``, one block deeper."""
         hidden = self.norm(self.mix(x.transpose(1, 2)).transpose(1, 2))
         return x + self.gain * self.down(nn.functional.gelu(self.up(hidden)))
 

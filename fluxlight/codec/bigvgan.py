@@ -74,6 +74,7 @@ class SnakeBeta(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T)``, channel by channel."""
         wave = torch.sin(x * self.alpha.exp()[:, None]).square_()
         return torch.addcdiv(x, wave, self.beta.exp()[:, None] + 1e-9)
 
@@ -88,6 +89,7 @@ class Upsample(nn.Module):
         self.register_buffer("filter", low_pass())
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, 2 T)``."""
         taps = 2.0 * self.filter.expand(x.shape[1], -1, -1)
         held = functional.pad(x, (TAPS // 2 - 1, TAPS // 2 - 1), mode="replicate")
         # what the held samples and the filter's length add at either end
@@ -105,6 +107,7 @@ class LowPass(nn.Module):
         self.register_buffer("filter", low_pass())
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T / 2)``."""
         held = functional.pad(x, (TAPS // 2 - 1, TAPS // 2), mode="replicate")
         return functional.conv1d(held, self.filter.expand(x.shape[1], -1, -1), stride=2, groups=x.shape[1])
 
@@ -117,6 +120,7 @@ class Downsample(nn.Module):
         self.lowpass = LowPass()
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T / 2)``."""
         return self.lowpass(x)
 
 
@@ -134,6 +138,7 @@ class Activation(nn.Module):
         self.downsample = Downsample()
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T)``, activated at twice the rate."""
         return self.downsample(self.act(self.upsample(x)))
 
 
@@ -155,6 +160,7 @@ class ResBlock(nn.Module):
         self.activations = nn.ModuleList(Activation(channels) for _ in range(2 * len(dilations)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T)``, the input added to what each pair of convolutions makes."""
         for i, (first, second) in enumerate(zip(self.convs1, self.convs2, strict=True)):
             x = x + second(self.activations[2 * i + 1](first(self.activations[2 * i](x))))
         return x
@@ -202,6 +208,7 @@ class BigVGAN(nn.Module):
         self.conv_post = nn.Conv1d(width, 1, 7, padding=3, bias=config["use_bias_at_final"])
 
     def forward(self, mel: Tensor) -> Tensor:
+        """Log mel ``(B, M, T)`` -> audio ``(B, 1, N)`` in [-1, 1]."""
         x = self.conv_pre(mel)
         for i, up in enumerate(self.ups):
             x = up[0](x)  # type: ignore[index]

@@ -71,7 +71,7 @@ def load(path: Path) -> tuple[CodecNetwork, dict[str, Any]]:
     try:
         with safe_open(str(path), "pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["codec"])
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
         network = CodecNetwork(**about["settings"])
         network.load_state_dict(state)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:

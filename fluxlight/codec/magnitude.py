@@ -58,6 +58,7 @@ class MPConv(nn.Module):
         self.folded = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C_in, T)`` -> ``(B, C_out, T)``."""
         weight = self.weight if self.folded else unit_weight(self.weight)
         return functional.conv1d(x, weight, padding=weight.shape[2] // 2)
 
@@ -84,6 +85,7 @@ class MPBlock(nn.Module):
         self.nin_shortcut = MPConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C_out, T)``."""
         x = pixel_norm(x)
         branch = self.conv2(mp_silu(self.conv1(mp_silu(x))))
         return mp_sum(self.nin_shortcut(x), branch).clamp(-LIMIT, LIMIT)
@@ -102,6 +104,7 @@ class MPAttention(nn.Module):
         self.proj_out = MPConv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T)``."""
         # the published layout of qkv is (head, channel, which of the three)
         q, k, v = pixel_norm(self.qkv(x).unflatten(1, (x.shape[1], 3))).transpose(1, 3).unbind(2)
         mixed = functional.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
@@ -121,6 +124,7 @@ class MPDown(nn.Module):
         self.conv2 = MPConv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T / 2)``."""
         return self.conv2(functional.avg_pool1d(self.conv1(x), 2))
 
 
@@ -136,4 +140,5 @@ class MPUp(nn.Module):
         self.conv = MPConv(channels, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, 2 T)``."""
         return self.conv(x.repeat_interleave(2, 2))

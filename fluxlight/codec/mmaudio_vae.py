@@ -46,6 +46,7 @@ class Level(nn.Module):
         self.upsample = MPUp(outputs) if upsample else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C_out, T_out)``."""
         return self.upsample(self.downsample(self.block(x)))
 
 
@@ -63,6 +64,7 @@ class Middle(nn.Module):
         self.block_2 = MPBlock(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, T)`` -> ``(B, C, T)``."""
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
@@ -87,6 +89,7 @@ class Encoder(nn.Module):
         self.conv_out = MPConv(third, 2 * latent_dim, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Mel ``(B, M, T)`` -> moments of the latent ``(B, 2 D, L)``."""
         x = self.mid(self.down(self.conv_in(x)))
         return self.conv_out(mp_silu(x)) * (1.0 + self.learnable_gain)
 
@@ -113,6 +116,7 @@ class Decoder(nn.Module):
         self.conv_out = MPConv(first, n_mels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Latent ``(B, D, L)`` -> mel ``(B, M, T)``."""
         x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
             x = level(x)

@@ -7,4 +7,4 @@ from fluxlight.data.sft import Candidates, SFTData
 from fluxlight.data.store import LatentStore
 from fluxlight.data.writer import LatentStoreWriter
 
-__all__ = ["Candidates", "MixtureData", "PairData", "PromptFile", "SFTData", "LatentStore", "LatentStoreWriter"]
+__all__ = ["Candidates", "LatentStore", "LatentStoreWriter", "MixtureData", "PairData", "PromptFile", "SFTData"]

@@ -40,7 +40,8 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Sequence[int]) -> Any: ...
+    def batch(self, indices: Sequence[int]) -> Any:
+        """The rows of ``indices``, in that order."""
 
 
 class WholeBatches(Dataset[Any]):
@@ -87,7 +88,7 @@ class SFTData(L.LightningDataModule):
         slice_clips: int | None = None,
         slice_batch_size: int = 10,
         slice_seed: int = 42,
-        candidates: Candidates = Candidates(),  # noqa: B008 (frozen)
+        candidates: Candidates = Candidates(),
         reference: str | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -157,7 +158,8 @@ class SFTData(L.LightningDataModule):
         rank, world = self._place
         mine = slice_prompts(self.slice, 1, self.slice_seed, self.slice_clips)[rank::world]
         size = self.slice_batch_size
-        cut = [sum(mine[start : start + size], []) for start in range(0, len(mine), size)]
+        parts = [mine[start : start + size] for start in range(0, len(mine), size)]
+        cut = [[item for one in part for item in one] for part in parts]
         return self._loader(self.slice, cut)
 
     def predict_dataloader(self) -> DataLoader:

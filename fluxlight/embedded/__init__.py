@@ -1,0 +1,1 @@
+"""The embedded world: a corpus generator and shipped weights, so that everything runs offline."""

@@ -1,5 +1,8 @@
-"""Encoders: text -> features, and the joint text-audio models (CLAP). Embedded: MiniLM, CLAP-A and CLAP-B; the rest
-load published weights, and transformers only when one is made."""
+"""Encoders: text -> features, and the joint text-audio models (CLAP).
+
+Embedded: MiniLM, CLAP-A and CLAP-B; the rest
+load published weights, and transformers only when one is made.
+"""
 
 from fluxlight.encoders.base import TextAudioModel, TextEncoder
 from fluxlight.encoders.clap_a import ClapA

@@ -1,5 +1,8 @@
-"""Guidance: the velocities of several branches become one. Every file of this folder is imported, so a class name alone
-finds its kind."""
+"""Guidance: the velocities of several branches become one.
+
+Every file of this folder is imported, so a class name alone
+finds its kind.
+"""
 
 from __future__ import annotations
 

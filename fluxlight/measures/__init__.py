@@ -1,5 +1,8 @@
-"""Measures of a whole system. Every file of this folder is imported, so tables, plots, ladders and callbacks know a new
-measure by its name."""
+"""Measures of a whole system.
+
+Every file of this folder is imported, so tables, plots, ladders and callbacks know a new
+measure by its name.
+"""
 
 from __future__ import annotations
 

@@ -18,14 +18,16 @@ SHORTEST_SECONDS = 0.4
 class PostProcess(Protocol):
     """A step of post-processing: takes a clip, returns a new one with a note."""
 
-    def __call__(self, clip: Clip) -> Clip: ...
+    def __call__(self, clip: Clip) -> Clip:
+        """The clip, treated; the one given is not changed."""
 
 
 @runtime_checkable
 class Batched(Protocol):
     """A step that is faster on many clips at once."""
 
-    def many(self, clips: Sequence[Clip]) -> list[Clip]: ...
+    def many(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Clips, treated, in their order; equal to one after the other, to float tolerance."""
 
 
 def process(clip: Clip, steps: Sequence[PostProcess]) -> Clip:

@@ -29,9 +29,9 @@ def pair_accuracy(margin: Tensor, target: Tensor) -> tuple[float, int]:
 
 
 def expected_calibration_error(margin: Tensor, target: Tensor, bins: int = 10) -> float:
-    """ECE over equal-count bins of \\|margin\\| without ties (FACTS 5: 10 bins; published head: 0.0339).
+    r"""ECE over equal-count bins of \|margin\| without ties (FACTS 5: 10 bins; published head: 0.0339).
 
-    Per bin the confidence is the mean of sigmoid(\\|margin\\|) and the accuracy the share of right signs; the error is
+    Per bin the confidence is the mean of sigmoid(\|margin\|) and the accuracy the share of right signs; the error is
     their absolute difference, weighted by the bin's share of pairs.
     """
     keep = target != 0.5
@@ -58,9 +58,9 @@ def anchor_calibration(
     anchor: str,
     strength: float = 1.0,
 ) -> dict[str, float]:
-    """Bias of each system, such that rewards minus biases explain the votes (FACTS section 5).
+    r"""Bias of each system, such that rewards minus biases explain the votes (FACTS section 5).
 
-    P(a wins) = sigmoid((r_a - b[sys(a)]) - (r_b - b[sys(b)])); minimised is log-loss + strength * \\|b\\|^2 with the
+    P(a wins) = sigmoid((r_a - b[sys(a)]) - (r_b - b[sys(b)])); minimised is log-loss + strength * \|b\|^2 with the
     anchor's bias pinned at 0. The published text does not say whether the log-loss is summed or averaged [?]; ours is
     the sum over pairs, the usual reading of a penalised likelihood.
 
@@ -106,6 +106,7 @@ class Affine:
     shift: float
 
     def __call__(self, raw: Tensor) -> Tensor:
+        """Raw scores ``(B,)`` on the calibrated scale ``(B,)``."""
         return self.scale * raw + self.shift
 
     @classmethod

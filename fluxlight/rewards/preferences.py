@@ -56,7 +56,7 @@ class Preferences:
             raise FileNotFoundError(f"no preference pairs at {path}: give a .safetensors with a, b and target")
         try:
             with safe_open(path, "pt") as file:
-                found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+                found = {key: file.get_tensor(key) for key in file.keys()}
                 names = json.loads((file.metadata() or {}).get("systems", "[]"))
         except (SafetensorError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:120]

@@ -8,6 +8,7 @@ off the tensors. Their code and weights are CC-BY-NC 4.0 (the CLAP-audio-only he
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,7 @@ def _layout(state: Mapping[str, Tensor]) -> tuple[str, list[int]]:
     prefix, layers = next(iter(found.items()))
     ordered = [layers[index] for index in sorted(layers)]
     dims = [ordered[0].shape[1], *(weight.shape[0] for weight in ordered)]
-    chained = all(after.shape[1] == before.shape[0] for before, after in zip(ordered, ordered[1:], strict=False))
+    chained = all(after.shape[1] == before.shape[0] for before, after in itertools.pairwise(ordered))
     if sorted(layers) != list(range(0, 4 * len(layers), 4)) or not chained or dims[-1] != 1:
         raise ValueError(
             f"not a TuneJury head: layers {sorted(layers)} of widths {dims} are not Linear-BN-ReLU-Dropout"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -67,7 +68,7 @@ def shape_of(values: Sequence[float], against: Sequence[bool], scale: float, see
     if not seen:
         return "not seen"
     rising = values[-1] > values[0]
-    wrong = [(b < a) if rising else (b > a) for a, b in zip(values, values[1:], strict=False)]
+    wrong = [(b < a) if rising else (b > a) for a, b in itertools.pairwise(values)]
     if any(against):
         return "not monotone"
     return ("rises" if rising else "falls") + (" within noise" if any(wrong) else "")

@@ -90,7 +90,7 @@ def read_frozen(path: str | Path, name: str, own: Mapping[str, Tensor]) -> Froze
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch or train it again") from None
     if header.get("name") != name:

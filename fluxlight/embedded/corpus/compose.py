@@ -186,7 +186,7 @@ def compose(seed: int, split: str, index: int, attempt: int = 0) -> Piece:
     mode = mood.modes[int(rng.integers(len(mood.modes)))]
     tonic = int(rng.integers(12))
     place = rng.uniform(*mood.tempo)
-    bpm = int(round(genre.tempo[0] + place * (genre.tempo[1] - genre.tempo[0])))
+    bpm = round(genre.tempo[0] + place * (genre.tempo[1] - genre.tempo[0]))
     quarter = 60.0 / bpm / (1.5 if meter == "6" else 1.0)
     bar = BAR[meter]
     total = float(np.ceil(SECONDS / quarter / bar) * bar)

@@ -62,7 +62,7 @@ def fault_in_score(piece: Piece, fault: str, level: int, rng: np.random.Generato
 def _dropped(piece: Piece, level: int, rng: np.random.Generator) -> Piece:
     """Whole tracks and, of those that stay, single notes go missing; at level 4 the melody is among the lost."""
     order = sorted(range(1, len(piece.tracks)), key=lambda i: (piece.tracks[i].role != "chords", rng.random()))
-    lost = {1: order[:0], 2: order[:1], 3: order[: max(1, len(order) - 1)], 4: order[1:] + [0]}[level]
+    lost = {1: order[:0], 2: order[:1], 3: order[: max(1, len(order) - 1)], 4: [*order[1:], 0]}[level]
     tracks: list[Track] = []
     for number, track in enumerate(piece.tracks):
         draw = rng.random(len(track.notes))

@@ -28,8 +28,11 @@ DRUM_NAME = "drums"
 
 @dataclass(frozen=True)
 class Genre:
-    """One template. ``tempo`` is beats a minute (dotted quarters in 6/8); ``grid`` thins the tune to multiples of so
-    many quarters; ``harmony`` is quarters a chord (None: half a bar); ``colour`` adds chord tones (semitones)."""
+    """One template.
+
+    ``tempo`` is beats a minute (dotted quarters in 6/8); ``grid`` thins the tune to multiples of so
+    many quarters; ``harmony`` is quarters a chord (None: half a bar); ``colour`` adds chord tones (semitones).
+    """
 
     name: str
     meters: tuple[str, ...]
@@ -118,8 +121,11 @@ GENRE_NAMES = tuple(g.name for g in GENRES)
 
 @dataclass(frozen=True)
 class Mood:
-    """How a mood sounds: ``modes`` to draw from, the part of the genre's tempo range, note length against the
-    written one, loudness (velocity), register (semitones) and room (times the genre's)."""
+    """How a mood sounds.
+
+    ``modes`` to draw from, the part of the genre's tempo range, note length against the
+    written one, loudness (velocity), register (semitones) and room (times the genre's).
+    """
 
     modes: tuple[str, ...]
     tempo: tuple[float, float]

@@ -11,8 +11,11 @@ from fluxlight.files import read_json
 
 @dataclass(frozen=True)
 class FreePrompt:
-    """A prompt and the tags a clip that fits it has: genre and, where the prompt says so, mood, tempo_word and
-    instruments (all of which such a clip should hold)."""
+    """A prompt and the tags a clip that fits it has.
+
+    Genre and, where the prompt says so, mood, tempo_word and
+    instruments (all of which such a clip should hold).
+    """
 
     id: str
     prompt: str

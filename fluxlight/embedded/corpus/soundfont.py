@@ -6,6 +6,7 @@ off by 3 to 27 semitones, measured) and ignores pitch bend: a corpus whose capti
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,7 +97,7 @@ class SoundFont:
         starts = [struct.unpack("<H", heads[i + bag_at : i + bag_at + 2])[0] for i in range(0, len(heads), size)]
         gen_at = [struct.unpack("<H", bags[i : i + 2])[0] for i in range(0, len(bags), 4)]
         result = []
-        for first, last in zip(starts[:-1], starts[1:], strict=True):
+        for first, last in itertools.pairwise(starts):
             zones: list[dict[int, int]] = []
             base: dict[int, int] = {}
             for bag in range(first, last):
