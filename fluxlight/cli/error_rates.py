@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, within
 from fluxlight.files import no_double
 from fluxlight.measures import EXTRAS, MEASURES
 from fluxlight.validity.damage import LADDERS
@@ -33,23 +33,23 @@ def parser() -> argparse.ArgumentParser:
     add("--prompts", help="prompts of --model: TSV, CSV, JSON or JSONL with id and prompt, a text, or a prompt store")
     add("--data", help="folder of real clips for other halves (default: reference split of the embedded corpus)")
     add("--data-prompts", help="prompts of --data")
-    add("--clips", type=int, default=200, help="clips of the corpus for the halves (200)")
+    add("--clips", type=within(2), default=200, help="clips of the corpus for the halves (200)")
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of audio or statistics file for FAD and KAD (default: the next clips of the corpus)")  # fmt: skip
-    add("--reference-clips", type=int, default=300, help="clips of the corpus' reference split (300)")
+    add("--reference-clips", type=within(2), default=300, help="clips of the corpus' reference split (300)")
     add("--judges", default="embedded", metavar="WORLD", help="embedded, or published where their weights are")
     add("--loudness", choices=("locked", "delivered"), default="locked", help="what the judges hear (locked)")
-    add("--n", type=int, default=100, help="clips in a row (100)")
-    add("--trials", type=int, default=200, help="A/A trials of each kind (200)")
-    add("--power-trials", type=int, default=50, help="trials with each damage, 0 for none (50)")
+    add("--n", type=within(3), default=100, help="clips in a row (100)")
+    add("--trials", type=within(1), default=200, help="A/A trials of each kind (200)")
+    add("--power-trials", type=within(0), default=50, help="trials with each damage, 0 for none (50)")
     add("--damage", nargs="+", choices=AUDIBLE, default=["white_noise", "clipping", "low_pass"], metavar="LADDER",
         help=f"which of {', '.join(AUDIBLE)} (white_noise clipping low_pass)")  # fmt: skip
-    add("--steps", type=int, default=3, help="steps of each damage, from the mildest on (3)")
+    add("--steps", type=within(1), default=3, help="steps of each damage, from the mildest on (3)")
     add("--extra", nargs="*", default=[], choices=PER_CLIP, metavar="MEASURE", help="mad, diversity")
-    add("--resamples", type=int, default=199, help="permutations of FAD, KAD, MAD and diversity (199)")
+    add("--resamples", type=within(2), default=199, help="permutations of FAD, KAD, MAD and diversity (199)")
     add("--leave-out-faulty", action="store_true",
         help="leave out prompts with a faulty clip under any noise seed, and faulty real clips")  # fmt: skip
-    add("--jobs", type=int, default=1, help="processes (1)")
+    add("--jobs", type=within(1), default=1, help="processes (1)")
     add("--out", required=True, help="folder for error_rates.json, .md, plots and the finished trials")
     return p
 

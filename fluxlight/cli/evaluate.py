@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fluxlight.cli.arguments import Arguments
-from fluxlight.evaluation.compare import pairs_of
+from fluxlight.cli.arguments import Arguments, within
+from fluxlight.evaluation.compare import enough, pairs_of
 from fluxlight.files import hash_of, no_double
 from fluxlight.measures import EXTRAS
 
@@ -51,12 +51,12 @@ def parser() -> argparse.ArgumentParser:
     add("--loudness", choices=("locked", "delivered", "both"), default="locked",
         help="locked: every clip at -23 LUFS, no limiting; delivered: as the files are")  # fmt: skip
     add("--out", required=True, help="folder for table.json, table.md, scores.json, plots/ and index.html")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples and permutations of FAD and KAD (1000)")
-    add("--seed", type=int, default=0, help="of the resampling (0)")
-    add("--seconds", type=float, default=10.0, help="expected clip length, 0 for any (10)")
+    add("--resamples", type=within(2), default=1000, help="bootstrap resamples and permutations of FAD and KAD (1000)")
+    add("--seed", type=within(0), default=0, help="of the resampling (0)")
+    add("--seconds", type=within(0, kind=float), default=10.0, help="expected clip length, 0 for any (10)")
     add("--leave-out-faulty", action="store_true", help="leave prompts with a faulty clip out of every row, "
         "and faulty clips out of a reference folder")  # fmt: skip
-    add("--jobs", type=int, default=1, help="processes (1)")
+    add("--jobs", type=within(1), default=1, help="processes (1)")
     add("--no-page", action="store_true", help="write no listening page")
     return p
 
@@ -107,6 +107,7 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
 
     prompts = read_prompts(args.prompts)
     ids = [p.id for p in prompts]
+    enough(len(ids), bool(args.reference or args.extra), args.resamples)  # before anything is loaded
     seeds: dict[str, list[str]] = {}
     for name, folder in args.seeds:
         if name not in systems:
@@ -115,7 +116,7 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
     for name, folders in seeds.items():
         no_double([str(Path(folder).resolve()) for folder in [systems[name], *folders]], f"--seeds {name}: folder")
     for name, folder in [*systems.items(), *args.seeds]:
-        find_clips(folder, ids, name)  # before anything is loaded
+        find_clips(folder, ids, name)
     pairs = _pairs(args, list(systems))
     protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
     judges, show = load_judges(args.judges), sys.stderr.isatty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, within
 from fluxlight.measures import EXTRAS, MEASURES
 from fluxlight.validity.damage import LADDERS
 
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--clips", type=int, default=50, help="clips that are damaged (50)")
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of audio or statistics file for FAD and KAD (default: reference split of the corpus)")  # fmt: skip
-    add("--reference-clips", type=int, default=300, help="clips of the corpus' reference split (300)")
+    add("--reference-clips", type=within(2), default=300, help="clips of the corpus' reference split (300)")
     add("--judges", default="embedded", metavar="WORLD", help="embedded, or published where their weights are")
     add("--ladders", nargs="+", choices=list(LADDERS), default=list(LADDERS), metavar="LADDER",
         help=f"which of {', '.join(LADDERS)} (all)")  # fmt: skip
@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
         help="what the judges hear: every clip at -23 LUFS, as damaged, or one after the other (both)")  # fmt: skip
     add("--extra", nargs="*", default=["mad", "diversity"], choices=PER_CLIP, metavar="MEASURE",
         help="further measures of all clips (mad diversity)")  # fmt: skip
-    add("--resamples", type=int, default=199, help="bootstrap resamples of FAD, KAD, MAD and diversity (199)")
+    add("--resamples", type=within(2), default=199, help="bootstrap resamples of FAD, KAD, MAD and diversity (199)")
     add("--leave-out-faulty", action="store_true", help="leave faulty clips of --audio and of a reference folder out")
-    add("--jobs", type=int, default=1, help="processes (1)")
+    add("--jobs", type=within(1), default=1, help="processes (1)")
     add("--out", required=True, help="folder for ladders.json, ladders.md and ladders_<loudness>.png")
     return p
 

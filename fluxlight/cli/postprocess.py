@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, within
 from fluxlight.clips.faults import CANCEL
 from fluxlight.files import some_names
 from fluxlight.postprocess.base import PostProcess
@@ -24,16 +24,16 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("source", metavar="IN", help="folder of wav, flac, mp3 or ogg files")
     add("out", metavar="OUT", help="folder for the results, one wav a file, and postprocess.jsonl")
-    add("--passes", type=int, default=3, help="passes of Demucs; 0 for none (3)")
+    add("--passes", type=within(0), default=3, help="passes of Demucs; 0 for none (3)")
     add("--model", default="mdx_extra", help="name of the Demucs bag (mdx_extra)")
     add("--repo", metavar="FOLDER", help="folder with <model>.yaml and its .th files (default: <model> in the weights "
         "folder); hub: the demucs package finds or fetches it")  # fmt: skip
-    add("--lufs", type=float, default=-16.5, help="loudness (-16.5)")
+    add("--lufs", type=within(-70, 0, float), default=-16.5, help="loudness (-16.5)")
     add("--locked", action="store_true", help="exactly --lufs, no peak rule: for comparisons (-23 is usual)")
     add("--no-loudness", action="store_true", help="leave the level as it is")
-    add("--jobs", type=int, default=1, help="processes (1); each holds its own Demucs, 1.3 GB for mdx_extra")
-    add("--batch", type=int, default=8, help="files a process takes at a time (8)")
-    add("--separate-batch", type=int, default=4, help="clips of equal length that Demucs gets at once (4)")
+    add("--jobs", type=within(1), default=1, help="processes (1); each holds its own Demucs, 1.3 GB for mdx_extra")
+    add("--batch", type=within(1), default=8, help="files a process takes at a time (8)")
+    add("--separate-batch", type=within(1), default=4, help="clips of equal length that Demucs gets at once (4)")
     add("--device", default="auto", help="where Demucs runs: auto, cpu, cuda (auto)")
     return p
 

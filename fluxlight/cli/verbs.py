@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,10 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
     """
     # before torch is loaded: idle threads soon sleep instead of spinning, which costs tenfold when the cores are busy
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # a file name that is no UTF-8 is printed as what it is, and ends nothing
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())

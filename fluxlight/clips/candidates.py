@@ -22,11 +22,12 @@ import numpy as np
 from torch import Tensor
 
 from fluxlight.clips.write import write_audio
-from fluxlight.files import append_jsonl, atomic_path, mend_jsonl, read_jsonl
+from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl
 from fluxlight.types import Candidate
 
 ROWS = "candidates.jsonl"
 NOT_FINITE = "clip is not finite: the sampler or the codec diverged"
+LONGEST_ID = 200  # characters of a file's name that an id may take
 Key = tuple[str, int, str]
 """(prompt id, noise seed, checkpoint hash): what makes a candidate itself."""
 
@@ -39,8 +40,14 @@ def key_of(row: Candidate | dict[str, Any]) -> Key:
 
 
 def file_stem(id: str, seed: int, checkpoint: str) -> str:
-    """The name shared by a candidate's files; anything but letters, digits, dot and dash in an id becomes a dash."""
-    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', id)}_{seed}_{checkpoint[:8]}"
+    """The name shared by a candidate's files; anything but letters, digits, dot and dash in an id becomes a dash.
+
+    A long id (file systems take 255 bytes) is cut, and a hash of it all keeps it apart from others.
+    """
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", id)
+    if len(name) > LONGEST_ID:
+        name = f"{name[: LONGEST_ID - 17]}-{hash_of(id)}"
+    return f"{name}_{seed}_{checkpoint[:8]}"
 
 
 def read_candidates(folder: str | Path, missing_ok: bool = False) -> list[Candidate]:

@@ -29,8 +29,7 @@ def check_rows(rows: Sequence[PerClip]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"evaluate: a system name is given twice in {', '.join(names)}")
     first = rows[0]
-    if len(first.prompts) < 2:
-        raise ValueError(f"evaluate: {len(first.prompts)} prompts, an interval needs at least 2")
+    enough(len(first.prompts), False)
     for row in rows[1:]:
         if row.prompts != first.prompts:
             raise ValueError(
@@ -39,6 +38,22 @@ def check_rows(rows: Sequence[PerClip]) -> None:
         if set(row.scores) != set(first.scores):
             odd = ", ".join(sorted(set(row.scores) ^ set(first.scores)))
             raise ValueError(f"evaluate: {row.system} and {first.system} differ in their measures: {odd}")
+
+
+def enough(n: int, of_sets: bool, resamples: int = 2, repeats: int = 1) -> None:
+    """Refuse what no interval can be made of.
+
+    Args:
+        n: prompts; for measures of whole rows three at least, since their interval leaves one out.
+        of_sets: whether there are such measures.
+        resamples, repeats: see ``compare``.
+    """
+    least, what = (3, "FAD, KAD and the like with their interval need") if of_sets else (2, "an interval needs")
+    if n < least:
+        more = ", or leave the reference out" if of_sets and n == 2 else ""
+        raise ValueError(f"evaluate: {n} prompts, {what} at least {least}: give more{more}")
+    if resamples < 2 or repeats < 1:
+        raise ValueError(f"evaluate: resamples is {resamples} and repeats {repeats}: give 2 and 1, or more")
 
 
 def pairs_of(names: Sequence[str], against: Against) -> list[tuple[str, str]]:
@@ -180,6 +195,7 @@ def compare(
     set_judge = set_judge or (claps[0] if claps else None)
     n = len(rows[0].prompts)
     measures = set_measures(n, set_judge, reference, windows, extra) if set_judge else {}
+    enough(n, bool(measures), resamples, repeats)
 
     systems: dict[str, Any] = {}
     for row in rows:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fluxlight.evaluation.compare import Against, compare
+from fluxlight.evaluation.compare import Against, compare, enough
 from fluxlight.evaluation.measure import PROTOCOLS, Judges, PerClip, measure, measure_all
 from fluxlight.files import hash_of, no_double, some_names, write_json, write_text
 from fluxlight.metrics.reference import Reference
@@ -159,6 +159,7 @@ def evaluate(
         raise ValueError(f"claps: {first} was optimised on and cannot judge FAD: put the evaluating CLAP first")
     slice_prompts = as_prompts(prompts)
     references = [reference] if isinstance(reference, Reference) else list(reference or [])
+    enough(len(slice_prompts), bool(references or extra), resamples, repeats)
     for given in references:
         if first is not None:
             given.check(judges.claps[first].identity)

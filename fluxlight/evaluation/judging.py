@@ -20,7 +20,7 @@ import numpy as np
 from fluxlight.clips.faults import LOWEST_RATE, faults_of
 from fluxlight.clips.read import read_channels
 from fluxlight.files import atomic_path, cache_folder, sha256
-from fluxlight.metrics.arrays import Array
+from fluxlight.metrics.arrays import Array, array64
 from fluxlight.metrics.windows import FADTK, window_embeddings
 
 PROTOCOLS = {
@@ -76,7 +76,7 @@ def _load(path: Path) -> np.ndarray | None:
 
 
 def _store(path: Path, value: Any) -> np.ndarray:
-    array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value, dtype=np.float32)
+    array = array64(value).astype(np.float32)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, array)
     return array

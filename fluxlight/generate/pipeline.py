@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fluxlight import worlds
 from fluxlight.bundle import RECIPE, read_recipe
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.codec import Codec
@@ -22,6 +21,8 @@ from fluxlight.generate.parts import Part, refuse_strangers
 from fluxlight.guidance import Guidance
 from fluxlight.rewards import Reward
 from fluxlight.sample import Sampler
+from fluxlight.worlds import names as world_names
+from fluxlight.worlds import read_world
 
 
 class Notice(UserWarning):
@@ -99,8 +100,8 @@ class Pipeline:
 
 def world_of(sizes: tuple[Any, ...]) -> Pipeline | None:
     """The pipeline of the world whose ``sizes`` (of a text token, the global text, a latent) these are; else None."""
-    for name in worlds.names():
-        world = worlds.read_world(name)
+    for name in world_names():
+        world = read_world(name)
         if tuple(world["sizes"]) == sizes:
             return Pipeline.read(world["pipeline"], f"world {name}")
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fluxlight.metrics.arrays import embeddings64, unit_rows
+from fluxlight.metrics.arrays import array64, embeddings64, unit_rows
 
 
 class DiversityGram:
@@ -20,7 +20,7 @@ class DiversityGram:
 
     def distance(self, counts: Any | None = None) -> float:
         """Mean pairwise cosine distance when clip i is taken ``counts[i]`` times ``(n,)``."""
-        w = np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64)
+        w = np.ones(self.n) if counts is None else array64(counts)
         pairs = w.sum() ** 2 - w @ w
         if pairs <= 0:
             raise ValueError("diversity: needs at least 2 different clips")

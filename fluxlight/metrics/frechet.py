@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fluxlight.metrics.arrays import Array, embeddings64
+from fluxlight.metrics.arrays import Array, array64, embeddings64
 
 
 def moments(x: Any) -> tuple[Array, Array]:
@@ -40,7 +40,7 @@ def frechet_distance(mean_x: Any, cov_x: Any, mean_y: Any, cov_y: Any) -> float:
     tr (C_x C_y)^(1/2) = sum of sqrt of the eigenvalues of C_x^(1/2) C_y C_x^(1/2), symmetric and so free of the complex
     numbers of a general matrix root.
     """
-    mean_x, cov_x, mean_y, cov_y = (np.asarray(value, dtype=np.float64) for value in (mean_x, cov_x, mean_y, cov_y))
+    mean_x, cov_x, mean_y, cov_y = (array64(value) for value in (mean_x, cov_x, mean_y, cov_y))
     if mean_x.shape != mean_y.shape:
         raise ValueError(f"FAD: embeddings of {mean_x.shape} and {mean_y.shape} dimensions: use one embedder")
     values, vectors = np.linalg.eigh(cov_x)
@@ -60,7 +60,7 @@ class FrechetGram:
 
     def __init__(self, x: Any, mean: Any, cov: Any) -> None:
         array = embeddings64(x)
-        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
+        mean, cov = array64(mean), array64(cov)
         if mean.shape != (array.shape[1],):
             raise ValueError(f"FAD: clips have {array.shape[1]} dimensions, reference {mean.shape}: use one embedder")
         offset = array - mean  # every term is a function of offsets, which keeps rounding errors small
@@ -71,7 +71,7 @@ class FrechetGram:
 
     def distance(self, counts: Any | None = None) -> float:
         """FAD when clip i is taken ``counts[i]`` times ``(n,)``; every clip once by default."""
-        counts = np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64)
+        counts = np.ones(self.n) if counts is None else array64(counts)
         total = counts.sum()
         if total < 2:
             raise ValueError(f"FAD: {total:g} clips, a covariance needs at least 2")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fluxlight.metrics.arrays import Array, embeddings64
+from fluxlight.metrics.arrays import Array, array64, embeddings64
 
 SCALE = 100.0
 
@@ -51,7 +51,7 @@ class KernelGram:
 
         A clip is never compared with its own copy, so a resample is as unbiased as the sample.
         """
-        w = np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64)
+        w = np.ones(self.n) if counts is None else array64(counts)
         total = w.sum()
         pairs = total**2 - (w * w).sum()
         if pairs <= 0:

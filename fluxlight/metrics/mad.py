@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluxlight.metrics.arrays import Array, embeddings64
+from fluxlight.metrics.arrays import Array, array64, embeddings64
 
 SCALING, EXPLAINED, POINTS = 5.0, 0.9, 99
 
@@ -34,7 +34,7 @@ def _cells(both: Array, clusters: int, seed: int) -> NDArray[np.int64]:
 
 def mauve(p: Any, q: Any, scaling: float = SCALING) -> float:
     """Area below the divergence curve of two histograms ``(k,)`` without empty cells; 1 when they are equal."""
-    p, q = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
+    p, q = array64(p), array64(q)
     weights = np.linspace(0, 1, POINTS + 2)[1:-1, None]
     mixture = weights * p + (1 - weights) * q
     x = np.exp(-scaling * (q * np.log(q / mixture)).sum(axis=1))
@@ -69,7 +69,7 @@ class MauveGram:
 
     def distance(self, counts: Any | None = None) -> float:
         """MAD when clip i is taken ``counts[i]`` times ``(n,)``."""
-        w = np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64)
+        w = np.ones(self.n) if counts is None else array64(counts)
         own = self._shares(np.bincount(self._own, weights=w, minlength=self._count))
         return -float(np.log(min(mauve(own, self._reference), 1.0)))
 

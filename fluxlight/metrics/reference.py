@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluxlight.files import atomic_path, hash_of
-from fluxlight.metrics.arrays import Array, embeddings64
+from fluxlight.metrics.arrays import Array, array64, embeddings64
 from fluxlight.metrics.frechet import fad, moments
 from fluxlight.metrics.kad import median_bandwidth
 from fluxlight.metrics.resampling import Floor, real_floor
@@ -74,7 +74,7 @@ class Reference:
         loudness: str = "delivered",
     ) -> Reference:  # fmt: skip
         """Freeze the windows of each clip, arrays ``(w_i, d)``, pooled; the floor holds out whole clips."""
-        pooled = np.concatenate([np.asarray(clip, dtype=np.float64) for clip in clips])
+        pooled = np.concatenate([array64(clip) for clip in clips])
         made = cls.from_embeddings(pooled, embedder, sample_rate, name, windows, loudness)
         made.sizes = np.array([len(clip) for clip in clips], dtype=np.int64)
         return made

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from fluxlight.metrics.arrays import array64
+
 ROUNDING = 1e-12
 """Differences below this share of the values are rounding, not differences (float64 has 2e-16; our choice)."""
 
@@ -65,7 +67,7 @@ class Paired:
 
 
 def _values(x: Any, name: str) -> NDArray[np.float64]:
-    array = np.asarray(x, dtype=np.float64)
+    array = array64(x)
     if array.ndim != 1 or array.size < 2:
         raise ValueError(f"{name}: needs a list of at least 2 values, got shape {array.shape}")
     if not np.isfinite(array).all():
@@ -156,7 +158,7 @@ def slope(settings: Sequence[float], values: Any, alpha: float = 0.05) -> Mean:
     A slope per prompt keeps the pairing: prompts differ far more than settings do.
     """
     x = _values(settings, "slope settings")
-    y = np.asarray(values, dtype=np.float64)
+    y = array64(values)
     if y.ndim != 2 or y.shape[0] != x.size:
         raise ValueError(f"slope: {x.size} settings but values of shape {y.shape}, expected ({x.size}, n)")
     if x.std() == 0:

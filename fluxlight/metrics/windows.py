@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fluxlight.metrics.arrays import Array, embeddings64
+from fluxlight.metrics.arrays import Array, array64, embeddings64
 from fluxlight.metrics.frechet import root_trace
 
 SECONDS, HOP = 10.0, 1.0
@@ -43,7 +43,7 @@ def window_embeddings(audio: NDArray[np.float32], sample_rate: int, clap: Any) -
         said = clap.embed_windows(torch.from_numpy(audio), sample_rate)
     else:
         said = clap.embed_audio(torch.from_numpy(cut(audio, sample_rate)), sample_rate)
-    return said.detach().cpu().numpy().astype(np.float64)
+    return array64(said)
 
 
 class WindowGram:
@@ -59,8 +59,8 @@ class WindowGram:
     """
 
     def __init__(self, clips: Sequence[Any], mean: Any, cov: Any) -> None:
-        rows = embeddings64(np.concatenate([np.asarray(clip, dtype=np.float64) for clip in clips]), "windows")
-        mean, cov = np.asarray(mean, dtype=np.float64), np.asarray(cov, dtype=np.float64)
+        rows = embeddings64(np.concatenate([array64(clip) for clip in clips]), "windows")
+        mean, cov = array64(mean), array64(cov)
         if mean.shape != (rows.shape[1],):
             raise ValueError(f"FAD: windows have {rows.shape[1]} dimensions, reference {mean.shape}: use one embedder")
         self.n = len(clips)
@@ -73,7 +73,7 @@ class WindowGram:
 
     def distance(self, counts: Array | None = None) -> float:
         """FAD when clip i is taken ``counts[i]`` times ``(n,)``; every clip once by default."""
-        w = (np.ones(self.n) if counts is None else np.asarray(counts, dtype=np.float64))[self._owner]
+        w = (np.ones(self.n) if counts is None else array64(counts))[self._owner]
         total = w.sum()
         if total < 2:
             raise ValueError(f"FAD: {total:g} windows, a covariance needs at least 2")

@@ -39,16 +39,16 @@ def _source(path: Path, page: Path, system: str, copy: bool) -> str:
         if not kept.exists() or sha256(kept) != sha256(path):
             shutil.copyfile(path, kept)
         path = kept
-    return quote(Path(os.path.relpath(path.resolve(), page.parent.resolve())).as_posix())
+    return quote(os.fsencode(Path(os.path.relpath(path.resolve(), page.parent.resolve())).as_posix()))
 
 
 def _picture(path: Path, page: Path, system: str) -> str:
     """Address of a clip's spectrogram, made once: its name carries the hash of the audio."""
-    name = f"{path.stem}-{sha256(path)[:8]}.jpg"
+    name = f"{path.stem[:50]}-{sha256(path)[:8]}.jpg"  # a clip's own name may be as long as names can be
     target = page.parent / "spectrograms" / system / name
     if not target.exists():
         save_picture(mel_picture(*read_clip(path)), target)
-    return quote(f"spectrograms/{system}/{name}")
+    return quote(os.fsencode(f"spectrograms/{system}/{name}"))
 
 
 def _levels(page: Path, paths: Sequence[Path]) -> dict[Path, float | None]:
