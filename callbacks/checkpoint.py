@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 
-from callbacks.render_slice import RenderSlice, refuse_averaging_before
+from callbacks.render_slice import RenderSlice, refuse_averaging_before, weights_hash
 from fluxlight import bundle
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.data import course
@@ -104,10 +104,25 @@ class BundleWriter(L.Callback):
         path = Path(folder) / self.folder
         return not path.is_dir() or bundle.read_recipe(path)["info"].get("update", -1) < updates
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Refuse to ``validate`` other weights where a fit has left its bundle and slice."""
+        folder = Path(trainer.default_root_dir) / self.folder
+        if trainer.state.fn == "validate" and self._of_a_fit(folder):
+            theirs = {str(value) for value in bundle.read_recipe(folder)["hash"].values()}
+            if weights_hash(pl_module.model) not in theirs:
+                raise ValueError(
+                    f"{folder} is of a fit and these are other weights, whose slice would replace its: "
+                    "choose another --trainer.default_root_dir"
+                )
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write after ``validate``, whose model may be new: weights of one head under another (cross-load)."""
-        if trainer.state.fn == "validate":
+        if trainer.state.fn == "validate" and not self._of_a_fit(Path(trainer.default_root_dir) / self.folder):
             self._write(trainer, pl_module)
+
+    @staticmethod
+    def _of_a_fit(folder: Path) -> bool:
+        return folder.is_dir() and bundle.read_recipe(folder)["info"].get("update", 0) > 0
 
     def _write(self, trainer: L.Trainer, stage: Any) -> None:
         self._written = int(trainer.global_step)

@@ -24,7 +24,15 @@ class SaveRunConfig(SaveConfigCallback):
     verb = ""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write once, on the first process."""
+        """Write once, on the first process; of a fit when nothing has refused it."""
+        if trainer.state.fn != "fit":
+            self._keep(trainer, stage)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write: settings, checkpoint and a rehearsed rendering are fine."""
+        self._keep(trainer, "fit")
+
+    def _keep(self, trainer: L.Trainer, stage: str) -> None:
         if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved = True

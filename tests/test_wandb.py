@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def start(world: Path, run: Path, verb: str, *more: str, stage: str = "score_con
         assert main(words, standalone=False) == 0
 
 
+def anew(folder: Path) -> None:
+    """Take away what no other run may replace."""
+    (folder / "last.ckpt").unlink()
+    shutil.rmtree(folder / "bundle")
+
+
 @pytest.fixture(scope="module")
 def runs(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[OfflineRun]]:
     """One folder with a fit that was stopped half way and went on, a fit anew, and a validate."""
@@ -44,7 +51,9 @@ def runs(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
             patch.delenv(name, raising=False)
         start(world, folder, "fit", "--trainer.max_steps", "4", "--ckpt_path", "last")
         start(world, folder, "fit", "--ckpt_path", "last")
+        anew(folder)
         start(world, folder, "fit", "--seed_everything", "43", stage="row0_baseline")
+        anew(folder)
         start(world, folder, "fit")
         start(world, folder, "validate", "--model.init_from", str(folder / "bundle"))
     return folder, offline_runs(folder)

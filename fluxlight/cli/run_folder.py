@@ -40,15 +40,6 @@ def begin(folder: str | Path, ckpt_path: str | None) -> str | None:
     return chosen
 
 
-def refuse_fitted(folder: str | Path) -> None:
-    """Refuse to validate into the folder of a fit, whose slice and bundle would be replaced."""
-    if (Path(folder) / CHECKPOINT).exists():
-        raise ValueError(
-            f"{folder} is the folder of a fit, whose slice and bundle would be replaced: "
-            "choose another --trainer.default_root_dir"
-        )
-
-
 def checkpoint_updates(path: str | Path) -> int:
     """Updates done in a Lightning checkpoint; a damaged file is one clear error."""
     try:

@@ -110,7 +110,6 @@ class FluxCLI(LightningCLI):
     def before_validate(self) -> None:
         """Numbers are printed by the progress bar, once."""
         self._claim()
-        run_folder.refuse_fitted(self.trainer.default_root_dir)
         self.config_init["validate"]["verbose"] = False
 
     def before_test(self) -> None:
