@@ -21,7 +21,8 @@ from experiments.cells.experiment import Experiment, names, read_experiment
 from experiments.cells.judge import Judged
 from experiments.cells.plan import Place, Planner
 from experiments.cells.source import Source
-from experiments.cells.work import Outcome, make_all
+from experiments.cells.work import make_all
+from experiments.chain.runner import Outcome
 from experiments.chain.steps import clock
 from fluxlight.cli.arguments import Arguments
 

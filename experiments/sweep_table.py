@@ -17,7 +17,7 @@ from experiments.cells.experiment import Cell, Experiment
 from experiments.cells.judge import RESULT, Judged
 from experiments.cells.plan import Place
 from experiments.cells.source import Source
-from experiments.cells.work import Outcome
+from experiments.chain.runner import Outcome
 from experiments.claims import write_all
 from experiments.sweeps.trials import Trial, Trials
 from fluxlight.bundle import bundle_hash, read_recipe

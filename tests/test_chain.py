@@ -110,7 +110,7 @@ def test_failures_and_missing_outputs_are_not_done(tmp_path: Path, program: Modu
     with pytest.raises(StepFailed, match="test_program .* ended with 3"):
         run_steps(run, two_steps(tmp_path, "fail"), print)
     steps = [Step("one", "", (), ("one/nothing",))]
-    with pytest.raises(FileNotFoundError, match="one ended without"):
+    with pytest.raises(StepFailed, match="one ended without"):
         run_steps(run, steps, print)
     assert run.read("one")["state"] == "started"
 

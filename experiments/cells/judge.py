@@ -13,7 +13,7 @@ from experiments.cells.analysis import seed_study, slopes
 from experiments.cells.experiment import Cell, Experiment
 from experiments.cells.plan import Place
 from experiments.cells.source import Source
-from experiments.cells.work import Outcome
+from experiments.chain.runner import Outcome
 from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.clips.folders import find_clips, rendering_of
 from fluxlight.files import hash_of, read_json, write_json, write_jsonl

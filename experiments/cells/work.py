@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from experiments.cells.plan import Work
 from experiments.chain.run_folder import RunFolder
-from experiments.chain.steps import clock
+from experiments.chain.runner import Outcome, bring_all
+from experiments.chain.steps import clock, logged
 from fluxlight.files import hash_of, write_json, write_text
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a work: ``state`` is done (``before``: in an earlier call), failed, or blocked by a failure."""
-
-    state: str
-    seconds: float = 0.0
-    why: str = ""
-    before: bool = False
 
 
 def settled(out: Path, work: Work, retry: bool = False) -> Outcome | None:
@@ -69,13 +56,6 @@ def do(out: Path, work: Work) -> Outcome:
     return Outcome("done", round(time.monotonic() - begin, 1))
 
 
-@contextlib.contextmanager
-def logged(path: Path) -> Iterator[None]:
-    """Both outputs of this process in a file, appended: bars of dozens of cells are no reading."""
-    with path.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        yield
-
-
 def make_all(
     out: Path, works: Sequence[Work], jobs: int = 1, devices: Sequence[str] = (), retry: bool = False,
     report: Report = print,
@@ -90,71 +70,15 @@ def make_all(
         retry: try again what failed before.
         report: takes one line per work.
     """
-    begin, total, found = time.monotonic(), len(works), {}
-    waiting: list[Work] = []
-    for work in works:
-        known = settled(out, work, retry)
-        if known is not None:
-            found[work.name] = known
-        else:
-            waiting.append(work)
-    report(f"{total} works, {total - len(waiting)} there already")
+    begin, total = time.monotonic(), len(works)
+    known = {work.name: outcome for work in works if (outcome := settled(out, work, retry)) is not None}
+    report(f"{total} works, {len(known)} there already")
+    ended = len(known)
 
     def note(work: Work, outcome: Outcome) -> None:
-        found[work.name] = outcome
+        nonlocal ended
+        ended += 1
         said = clock(outcome.seconds) if outcome.state == "done" else f"{outcome.state}: {outcome.why}"
-        report(f"[{clock(time.monotonic() - begin)}] {len(found)}/{total} {work.name}  {said}")
+        report(f"[{clock(time.monotonic() - begin)}] {ended}/{total} {work.name}  {said}")
 
-    def ready() -> list[Work]:
-        """Works whose needs are met; those of which a need has failed are settled at once."""
-        for work in [w for w in waiting if any(found[n].state != "done" for n in w.needs if n in found)]:
-            bad = next(n for n in work.needs if n in found and found[n].state != "done")
-            waiting.remove(work)
-            note(work, Outcome("blocked", 0.0, f"it needs {bad}, which {found[bad].state}: {found[bad].why}"))
-            return ready()
-        return [work for work in waiting if all(n in found for n in work.needs)]
-
-    if jobs == 1 and len(devices) < 2:
-        if devices:
-            os.environ["CUDA_VISIBLE_DEVICES"] = devices[0]
-        while todo := ready():
-            waiting.remove(todo[0])
-            note(todo[0], do(out, todo[0]))
-        return found
-    context = multiprocessing.get_context("spawn")
-    seats = context.SimpleQueue()
-    for k in range(jobs):
-        seats.put(devices[k % len(devices)] if devices else "")
-    running: dict[Future[Outcome], Work] = {}
-    # one thread each: two processes of two threads on two cores wait for each other
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, context, _seat, (seats, threads)) as pool:
-        try:
-            while running or waiting:
-                for work in ready():
-                    waiting.remove(work)
-                    running[pool.submit(do, out, work)] = work
-                if not running:
-                    break
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    note(running.pop(future), future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # a signal to this process alone would otherwise wait for hours of training
-            for child in multiprocessing.active_children():
-                if child.pid:
-                    os.kill(child.pid, signal.SIGINT)
-            raise
-    return found
-
-
-def _seat(seats: object, threads: int) -> None:
-    """Start of a process: its device and its share of the cores."""
-    device = seats.get()  # type: ignore[attr-defined]
-    if device:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    import torch
-
-    torch.set_num_threads(threads)
+    return bring_all(works, partial(do, out), note, jobs, devices, known)

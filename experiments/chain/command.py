@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, help="folder of corpus and embeddings (default: FLUXLIGHT_CACHE or ~/.cache/fluxlight)")
     add("--seed", type=int, default=42, help="seed of all training, and noise seed of the slice's first prompt (42)")
     add("--jobs", type=int, default=2, help="processes that render and judge, and threads of torch (2)")
+    add("--processes", type=int, default=1, help="steps that are made at once; threads are shared among them (1)")
+    add("--devices", default="", metavar="0,1", help="values of CUDA_VISIBLE_DEVICES, one a process (none)")
     return p
 
 
@@ -49,10 +51,13 @@ def main(args: Sequence[str] | None = None) -> int:
         if given.cache:
             os.environ["FLUXLIGHT_CACHE"] = str(given.cache.resolve())
         threads(given.jobs)
+        if given.processes < 1:
+            raise ValueError(f"--processes is {given.processes}: at least 1 is needed")
         run = RunFolder(out)
         steps = Decomposition(run.path, numbers, ROOT / numbers["overlay"], given.seed, given.seed, given.jobs).steps()
         say(f"chain {given.scale}: {len(steps)} steps -> {out}")
-        found = run_steps(run, steps, say)
+        devices = [device for device in given.devices.split(",") if device]
+        found = run_steps(run, steps, say, given.processes, devices)
         say(summary(run, steps))
         fresh = sum(state != "done" for state in found.values())
         say(f"[{clock(time.monotonic() - begin)}] {fresh} steps done now, {len(found) - fresh} before")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.chain.run_folder import RunFolder, State
+from experiments.chain.runner import Outcome, bring_all
 from fluxlight.files import hash_of, read_yaml, sha256
 
 Report = Callable[[str], None]
@@ -98,30 +102,87 @@ class Step:
         return {"commands": lines, "files": files, "needs": {name: run.result(name) for name in self.needs}}
 
 
-def run_steps(run: RunFolder, steps: Sequence[Step], report: Report) -> dict[str, State]:
-    """Bring every step to ``done``, in order, and tell what each one did.
+def run_steps(
+    run: RunFolder, steps: Sequence[Step], report: Report, processes: int = 1, devices: Sequence[str] = ()
+) -> dict[str, State]:
+    """Bring every step to ``done``, those that are needed first, and tell what each one did.
+
+    A step that fails keeps none but those that need it from being made. With several processes the words of a step go
+    to ``steps/<name>.log``.
+
+    Args:
+        run: the run folder.
+        steps: in an order in which needs come first.
+        report: takes one line.
+        processes: how many work at once.
+        devices: values of CUDA_VISIBLE_DEVICES, one for each process in turn.
 
     Returns:
         The state in which each step was found.
+
+    Raises:
+        StepFailed: after everything else was made; the line names the steps that failed and why.
     """
     found: dict[str, State] = {}
-    begin = time.monotonic()
-    for number, step in enumerate(steps, 1):
-        inputs = step.inputs(run)
-        state = found[step.name] = run.state(step.name, inputs)
-        head = f"[{clock(time.monotonic() - begin)}] {number}/{len(steps)} {step.name}: {step.title}"
-        if state == "done":
-            report(f"{head} -- done before")
-            continue
-        report(head + NOTES[state])
-        for command in step.commands:
+    begin, alone = time.monotonic(), processes == 1 and len(devices) < 2
+
+    def head(step: Step) -> str:
+        return f"[{clock(time.monotonic() - begin)}] {len(found)}/{len(steps)} {step.name}: {step.title}"
+
+    def make(step: Step) -> Outcome:
+        state = found[step.name] = run.state(step.name, step.inputs(run))
+        report(head(step) + (" -- done before" if state == "done" else NOTES[state]))
+        for command in step.commands if state != "done" else ():
             report(f"    {command.line}")
-        run.start(step.name, inputs, step.folders or (step.name,), wipe=state != "resume")
-        started = time.monotonic()
-        for command in step.commands:
-            command.run()
-        run.finish(step.name, inputs, step.outputs, time.monotonic() - started)
+        return do(run, None, step)
+
+    def note(step: Step, outcome: Outcome) -> None:
+        if not alone:
+            found[step.name] = outcome.found or "fresh"
+            report(head(step) + (" -- done before" if outcome.before else f" -- {outcome.state}"))
+        if outcome.state != "done":
+            report(f"    {step.name} {outcome.state}: {outcome.why}")
+
+    work = make if alone else partial(do, run, run.path / "steps")
+    ended = bring_all(steps, work, note, processes, devices)
+    if bad := {name: outcome.why for name, outcome in ended.items() if outcome.state == "failed"}:
+        blocked = sum(outcome.state == "blocked" for outcome in ended.values())
+        said = "; ".join(f"step {name}: {why}" for name, why in bad.items())
+        raise StepFailed(said + (f" ({blocked} steps need it)" if blocked else ""))
     return found
+
+
+def do(run: RunFolder, logs: Path | None, step: Step) -> Outcome:
+    """Make one step, its words into a file of ``logs`` where that is given; what goes wrong is its outcome."""
+    from fluxlight.cli import one_line
+
+    started = time.monotonic()
+    state: State = "fresh"
+    try:
+        inputs = step.inputs(run)
+        state = run.state(step.name, inputs)
+        if state == "done":
+            return Outcome("done", run.seconds(step.name) or 0.0, before=True, found=state)
+        run.start(step.name, inputs, step.folders or (step.name,), wipe=state != "resume")
+        with contextlib.nullcontext() if logs is None else logged(logs / f"{step.name.replace('/', '-')}.log"):
+            for command in step.commands:
+                if logs is not None:
+                    print(command.line, flush=True)
+                command.run()
+        run.finish(step.name, inputs, step.outputs, time.monotonic() - started)
+    except Exception as error:
+        if os.environ.get("FLUXLIGHT_DEBUG"):
+            raise
+        return Outcome("failed", time.monotonic() - started, one_line(error), found=state)
+    return Outcome("done", time.monotonic() - started, found=state)
+
+
+@contextlib.contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """Both outputs of this process in a file, appended: bars of several processes are no reading."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
 
 
 def clock(seconds: float) -> str:
