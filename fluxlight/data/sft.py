@@ -133,7 +133,7 @@ class SFTData(L.LightningDataModule):
         """The stream of training batches."""
         batches, limit, overfit = self.batches_per_epoch, None, False
         if self.trainer is not None:
-            limit, overfit = course.epoch_length(self.trainer, batches), bool(self.trainer.overfit_batches)
+            limit, overfit = course.epoch_length(self.trainer, batches), course.overfits(self.trainer)
             # the limit is cut from the loader's length by Lightning, so that stays whole
             batches = course.whole_epoch(self.trainer, batches)
         stream = Stream(self.table(), self.seed)
