@@ -14,6 +14,7 @@ from fluxlight.clips.candidates import read_candidates
 from fluxlight.data import course
 from fluxlight.files import atomic_path
 from fluxlight.stages import Stage
+from fluxlight.stages.seal import seal
 
 
 class LastCheckpoint(Checkpoint):
@@ -56,10 +57,12 @@ class LastCheckpoint(Checkpoint):
             temporary = path.with_name(f".{path.name}.new")
             trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
+                seal(temporary)
                 temporary.replace(path)
             return
         with atomic_path(path) as temporary:
             trainer.save_checkpoint(temporary)
+            seal(temporary)
 
 
 class BundleWriter(L.Callback):

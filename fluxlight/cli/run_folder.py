@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from fluxlight.stages.seal import whole
 
 LAST = "last"
 """What ``--ckpt_path`` says for the run folder's own checkpoint."""
@@ -43,18 +44,12 @@ def begin(folder: str | Path, ckpt_path: str | None) -> str | None:
 def checkpoint_updates(path: str | Path) -> int:
     """Updates done in a Lightning checkpoint; a damaged file is one clear error."""
     try:
-        # PyTorch writes a checksum beside every tensor and does not look at it
-        with zipfile.ZipFile(path) as parts:
-            damaged = parts.testzip()
-        # mmap: the number is wanted, not the weights
-        updates = int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        if whole(path):
+            # mmap: the number is wanted, not the weights
+            return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
     except Exception:
-        damaged = "it"
-    if damaged:
-        raise ValueError(
-            f"checkpoint {path} cannot be read: it is damaged or no checkpoint; delete it and run again"
-        ) from None
-    return updates
+        pass
+    raise ValueError(f"checkpoint {path} cannot be read: it is damaged or no checkpoint; delete it and run again")
 
 
 def refuse_precision(asked: Any, got: str | None = None) -> None:

@@ -14,6 +14,11 @@ def batches_done(trainer: L.Trainer) -> int:
     return int(trainer.global_step) * trainer.accumulate_grad_batches
 
 
+def overfits(trainer: L.Trainer) -> bool:
+    """True when the run is to see the same few batches again and again."""
+    return bool(trainer.overfit_batches)  # type: ignore[attr-defined]
+
+
 def whole_epoch(trainer: L.Trainer, batches: int) -> int:
     """Batches of an epoch that is to have ``batches``: a shorter run has fewer."""
     return min(batches, trainer.max_steps * trainer.accumulate_grad_batches) if trainer.max_steps > 0 else batches
@@ -28,8 +33,7 @@ def epoch_length(trainer: L.Trainer, batches: int) -> int:
     whole, limit = whole_epoch(trainer, batches), trainer.limit_train_batches
     length = int(whole * limit) if isinstance(limit, float) else min(whole, limit)
     if length < 1:
-        overfit = trainer.overfit_batches  # type: ignore[attr-defined]
-        name = "overfit_batches" if overfit else "limit_train_batches"
+        name = "overfit_batches" if overfits(trainer) else "limit_train_batches"
         raise ValueError(f"trainer.{name} is {limit} of {whole} batches, which is none: give a larger share")
     return length
 
@@ -54,8 +58,7 @@ def is_last(trainer: L.Trainer) -> bool:
     if 0 <= trainer.max_steps <= trainer.global_step:
         return True
     epochs = trainer.max_epochs or 0
-    batches = epochs * trainer.num_training_batches if epochs > 0 else float("inf")
-    return batches_done(trainer) >= batches
+    return epochs > 0 and batches_done(trainer) >= epochs * trainer.num_training_batches
 
 
 def check(trainer: L.Trainer, batches: int) -> None:

@@ -134,8 +134,7 @@ class SFTData(L.LightningDataModule):
         """The stream of training batches."""
         batches, limit, overfit = self.batches_per_epoch, None, False
         if self.trainer is not None:
-            limit = course.epoch_length(self.trainer, batches)
-            overfit = bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+            limit, overfit = course.epoch_length(self.trainer, batches), course.overfits(self.trainer)
             # the limit is cut from the loader's length by Lightning, so that stays whole
             batches = course.whole_epoch(self.trainer, batches)
         stream = Stream(self.table(), self.seed)
