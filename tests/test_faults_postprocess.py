@@ -86,3 +86,10 @@ def test_a_file_that_fails_leaves_no_result_of_an_earlier_input(tmp_path: Path):
     assert run(tmp_path / "one", tmp_path / "out") == 0
     assert run(tmp_path / "two", tmp_path / "out") == 1
     assert [p.name for p in (tmp_path / "out").glob("*.wav")] == ["b.wav"]
+
+
+def test_the_input_may_lie_in_the_output_folder(tmp_path: Path):
+    write(tmp_path / "set/raw/a.wav", tone(1.0))
+    for _ in range(2):
+        assert run(tmp_path / "set/raw", tmp_path / "set") == 0
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.wav")) == ["set/a.wav", "set/raw/a.wav"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from fluxlight.challenge.rank import borda_points
 from fluxlight.cli import main
 from fluxlight.metrics.direction import arrow, direction, lower_measures
+from fluxlight.report.listening import _best
+from fluxlight.report.plots import _title
 
 LOWER = ("FAD-CLAP", " fad", "fad", "fad_windows", "FAD (VGGish)", "KAD", "kl", "KL-divergence", "fad2048", "x ↓")
 HIGHER = ("CLAP", "clap_b", "CLAP score", "reward_a", "tunejury reward", "MOS", "recall_at_10", "a gain ↑")
@@ -72,3 +75,15 @@ def test_what_a_user_says_goes_before_the_name(tmp_path: Path, capsys):
     assert lower_measures(["FAD", "CLAP", "x"], lower=["x"], higher=["fad"]) == {"x"}
     with pytest.raises(ValueError, match="FAD is no measure here"):
         borda_points({"a": {"fad": 1.0}, "b": {"fad": 2.0}}, {"FAD"})
+
+
+def test_tables_and_pages_turn_no_measure_round(tmp_path: Path, capsys):
+    table = {f"p{k}": {"a": 0.1 + 0.01 * k, "b": 0.5 - 0.02 * k} for k in range(4)}
+    (tmp_path / "s.json").write_text(json.dumps(table))
+    (tmp_path / "p.json").write_text(json.dumps([{"id": id, "prompt": id} for id in table]))
+    given = [word for name in ("WER", "mos", "thing") for word in ("--scores", f"{name}={tmp_path / 's.json'}")]
+    assert main(["evaluate", *given, "--prompts", str(tmp_path / "p.json"), "--out", str(tmp_path / "out")]) == 0
+    assert "| row | WER ↓ | mos ↑ | thing |" in capsys.readouterr().out
+    scores = {"a": {"WER": 0.1, "mos": 1.0, "thing": 1.0}, "b": {"WER": 0.2, "mos": 2.0, "thing": 2.0}}
+    assert _best(scores) == {"a": {"WER"}, "b": {"mos"}}
+    assert "lower is better" in _title("WER", []) and "not known" in _title("thing", [])

@@ -122,3 +122,12 @@ def test_faults_of_equal_names_in_different_folders_are_told_apart(tmp_path: Pat
     assert (loaded.faults, loaded.rates) == (made.faults, made.rates)
     one = reference_from_files(audio_files(tmp_path / "ref/b"), judges()[0]["clap_b"])
     assert one.faults == {"vocals.wav": ["silent"]}
+
+
+def test_plots_of_an_earlier_table_do_not_stand_beside_another(world, tmp_path: Path):
+    out = tmp_path / "table"
+    run(world, out, plots=True, protocols=("locked",))
+    (out / "plots/own.png").write_bytes(b"a user's")
+    assert {p.name for p in (out / "plots").iterdir()} == {"means_locked.png", "differences_locked.png", "own.png"}
+    run((world[0], {"row0": world[1]["row0"]}, world[2]), out, plots=True)
+    assert {p.name for p in (out / "plots").iterdir()} == {"means_locked.png", "own.png"}

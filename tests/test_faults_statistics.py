@@ -13,6 +13,7 @@ from small_evaluation import IDS, PROMPTS, RATE, FakeClap, judges, render, run
 from small_evaluation import world as world
 
 from fluxlight.cli import main
+from fluxlight.encoders.base import resample
 from fluxlight.evaluation.compare import own_vs_shuffled
 from fluxlight.evaluation.measure import Judges, PerClip, measure
 from fluxlight.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
@@ -165,13 +166,31 @@ def test_the_fewest_prompts_make_a_table(world, monkeypatch, capsys, prompts: in
     ],
 )  # fmt: skip
 def test_impossible_numbers_are_one_line_that_names_the_flag(tmp_path: Path, capsys, verb: str, flag: str, value: str):
-    words = {"evaluate": ["--prompts", "p", "--out", "o"], "postprocess": ["in", "out"]}.get(verb, ["--out", "o"])
-    assert main([verb, *words, f"{flag}={value}"]) == 2
+    words = {"evaluate": ["--prompts", "p", "--out", "o"], "postprocess": ["in", "out", "--passes", "0"]}
+    assert main([verb, *words.get(verb, ["--out", "o"]), f"{flag}={value}"]) == 2
     said = capsys.readouterr().err
-    assert flag in said and value in said and len(said.strip().splitlines()) == 1
+    assert flag.strip("-") in said and value in said and len(said.strip().splitlines()) == 1
 
 
 def test_the_library_refuses_them_too(world):
     for settings, said in (({"resamples": 0}, "resamples is 0"), ({"repeats": 0}, "repeats 0")):
         with pytest.raises(ValueError, match=said):
             run(world, world[0] / "t", **settings)
+
+
+def test_a_judge_that_never_varies_agrees_with_nobody():
+    values = np.random.default_rng(0).normal(size=12)
+    assert spearman(values, 0.3 + 1e-17 * values) == spearman(values, np.full(12, 0.1) * 3 / 3) == 0
+    assert spearman(values, values * 1e-9 + 5e-3) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_audio_of_few_bits_is_resampled(kind: torch.dtype):
+    wave = torch.sin(torch.arange(4800) / 10)[None]
+    assert (resample(wave.to(kind), 48000, 44100) - resample(wave, 48000, 44100)).abs().max() < 0.02
+
+
+def test_two_reference_folders_are_refused(world, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr("fluxlight.evaluation.judges.load_judges", lambda name: Judges(*judges()))
+    assert main(few(world, *["--reference", str(world[2])] * 2, prompts=3)) == 2
+    assert "are 2 folders: give one that holds all" in capsys.readouterr().err

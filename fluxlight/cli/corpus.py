@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, within
 from fluxlight.embedded.corpus.build import Corpus, build
 from fluxlight.embedded.corpus.spec import CorpusSpec
 from fluxlight.embedded.corpus.tunes import SPLITS
@@ -33,9 +33,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Render what is missing, then say what is there."""
     parser = Arguments(prog="fluxlight corpus", description=__doc__)
     for split in SPLITS:
-        parser.add_argument(f"--{split}", type=int, default=0, metavar="CLIPS", help=f"clips of the split {split}")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
+        parser.add_argument(f"--{split}", type=within(0), default=0, metavar="CLIPS", help=f"clips of {split}")
+    parser.add_argument("--seed", type=within(0), default=0, help="seed of everything random (0)")
+    parser.add_argument("--jobs", type=within(1), default=2, help="processes (2)")
     parser.add_argument("--folder", help="where corpora are cached (default: corpus in the cache folder)")
     parser.add_argument("--out", type=Path, help="JSON to write: sizes, checksum, genres, faults")
     given = parser.parse_args(args)

@@ -83,6 +83,8 @@ def _references(args: argparse.Namespace, protocols: Sequence[str], clap: Any, s
     from fluxlight.metrics.reference import Reference
 
     found = []
+    if len(folders := [given for given in args.reference if not given.endswith(".safetensors")]) > 1:
+        raise ValueError(f"--reference: {', '.join(folders)} are {len(folders)} folders: give one that holds all")
     for given in args.reference:
         if given.endswith(".safetensors"):
             found.append(Reference.load(given))

@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     add("--lufs", type=within(-70, 0, float), default=-16.5, help="loudness (-16.5)")
     add("--locked", action="store_true", help="exactly --lufs, no peak rule: for comparisons (-23 is usual)")
     add("--no-loudness", action="store_true", help="leave the level as it is")
-    add("--jobs", type=within(1), default=1, help="processes (1); each holds its own Demucs, 1.3 GB for mdx_extra")
-    add("--batch", type=within(1), default=8, help="files a process takes at a time (8)")
+    add("--jobs", type=int, default=1, help="processes (1); each holds its own Demucs, 1.3 GB for mdx_extra")
+    add("--batch", type=int, default=8, help="files a process takes at a time (8)")
     add("--separate-batch", type=within(1), default=4, help="clips of equal length that Demucs gets at once (4)")
     add("--device", default="auto", help="where Demucs runs: auto, cpu, cuda (auto)")
     return p

@@ -141,7 +141,8 @@ def resample(audio: Tensor, sample_rate: int, target: int = 44100) -> Tensor:
         return audio
     import soxr
 
-    return torch.from_numpy(np.ascontiguousarray(soxr.resample(audio.cpu().numpy().T, sample_rate, target).T))
+    wave = audio if audio.dtype in (torch.float32, torch.float64) else audio.float()  # numpy knows no bfloat16
+    return torch.from_numpy(np.ascontiguousarray(soxr.resample(wave.cpu().numpy().T, sample_rate, target).T))
 
 
 def centre(audio: Tensor, samples: int = 441000) -> Tensor:

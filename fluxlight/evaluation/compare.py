@@ -51,9 +51,9 @@ def enough(n: int, of_sets: bool, resamples: int = 2, repeats: int = 1) -> None:
     least, what = (3, "FAD, KAD and the like with their interval need") if of_sets else (2, "an interval needs")
     if n < least:
         more = ", or leave the reference out" if of_sets and n == 2 else ""
-        raise ValueError(f"evaluate: {n} prompts, {what} at least {least}: give more{more}")
+        raise ValueError(f"{n} prompts, {what} at least {least}: give more{more}")
     if resamples < 2 or repeats < 1:
-        raise ValueError(f"evaluate: resamples is {resamples} and repeats {repeats}: give 2 and 1, or more")
+        raise ValueError(f"resamples is {resamples} and repeats {repeats}: give 2 and 1, or more")
 
 
 def pairs_of(names: Sequence[str], against: Against) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import yaml
 
 from fluxlight.export.facts import Measured
 from fluxlight.generate.pipeline import Pipeline, plain_sampler
+from fluxlight.metrics.direction import arrow
 from fluxlight.report.table import MARK, grid, label, number, with_interval
 
 SOURCES = {
@@ -180,7 +181,7 @@ class Card:
             return "## Metrics\n\nNone given: this model has not been measured for this card.\n"
         rows = [
             [
-                label(m.name) + (f" {MARK}" if m.optimised else "") + (" ↓" if m.lower else " ↑"),
+                label(m.name) + (f" {MARK}" if m.optimised else "") + arrow(m.name),
                 with_interval(m.value, m.low, m.high),
                 "" if m.floor is None else number(m.floor, digits=4),
             ]

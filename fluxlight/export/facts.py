@@ -21,7 +21,6 @@ class Measure:
         name: as table.json has it: fad, clap_b, reward_a.
         value, low, high: value and its 95 % interval.
         floor: the same distance between real and real, None for scores.
-        lower: True where small is good.
         optimised: True where the measure was used to train or select.
     """
 
@@ -30,7 +29,6 @@ class Measure:
     low: float
     high: float
     floor: float | None
-    lower: bool
     optimised: bool
 
 
@@ -87,11 +85,11 @@ def read_measured(path: str | Path, checkpoint: str, row: str | None = None) -> 
         raise ValueError(f"{path}: row {row!r} was made by weights {made[row]}, this model has {checkpoint}")
     optimised, entry, floor = set(frame.get("optimised") or ()), systems[row], table.get("floor") or {}
     measures = [
-        Measure(name, v["value"], v["low"], v["high"], (floor.get(name) or {}).get("mean"), True, name in optimised)
+        Measure(name, v["value"], v["low"], v["high"], (floor.get(name) or {}).get("mean"), name in optimised)
         for name, v in (entry.get("distances") or {}).items()
     ]
     measures += [
-        Measure(name, v["mean"], v["low"], v["high"], None, False, name in optimised)
+        Measure(name, v["mean"], v["low"], v["high"], None, name in optimised)
         for name, v in entry["scores"].items()
     ]
     reference = str((table.get("reference") or {}).get("identity", ""))

@@ -147,7 +147,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def spearman(x: Any, y: Any) -> float:
     """Rank correlation of two judges on the same clips ``(n,)``; 0 when one of them never varies."""
     x, y = _values(x, "rank agreement"), _values(y, "rank agreement")
-    if x.std() == 0 or y.std() == 0:
+    if any(np.ptp(values) <= ROUNDING * np.abs(values).max() for values in (x, y)):
         return 0.0
     return float(stats.spearmanr(x, y).statistic)
 

@@ -85,7 +85,7 @@ def process_folder(
     if jobs < 1 or batch < 1:
         raise ValueError(f"jobs is {jobs} and batch {batch}: give 1 or more of each")
     files = list_files(source, out)
-    check_out(out, files, (out / ROWS).is_file())
+    check_out(source, out, files, (out / ROWS).is_file())
     out.mkdir(parents=True, exist_ok=True)
     (out / ROWS).touch()
     job = Job(source, out, steps, recipe_of(steps), threads)

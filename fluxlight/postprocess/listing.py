@@ -41,17 +41,20 @@ def list_files(source: Path, out: Path) -> list[str]:
     return files
 
 
-def check_out(out: Path, files: Sequence[str], begun: bool) -> None:
+def check_out(source: Path, out: Path, files: Sequence[str], begun: bool) -> None:
     """Refuse a folder with audio of something else: its clips and the new ones would count as one system.
 
     Args:
+        source: folder of the audio; it may lie in ``out``.
         out: folder of the results.
         files: what is to be processed.
         begun: an earlier call wrote there; else nothing in it is a result.
     """
     if not out.is_dir():
         return
-    there = [path.relative_to(out).as_posix() for path in find_audio(out, SUFFIXES).files]
+    own = source.resolve()
+    found = [path for path in find_audio(out, SUFFIXES).files if not path.resolve().is_relative_to(own)]
+    there = [path.relative_to(out).as_posix() for path in found]
     wanted = {Path(output_of(file)).as_posix() for file in files} if begun else set()
     if strange := [name for name in there if name not in wanted]:
         raise ValueError(

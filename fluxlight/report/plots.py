@@ -146,8 +146,13 @@ def plot_score_sweep(
 
 
 def plot_result(result: Mapping[str, Any], folder: str | os.PathLike[str]) -> list[Path]:
-    """Means and differences of every loudness protocol as PNG; returns the files."""
+    """Means and differences of every loudness protocol as PNG; returns the files.
+
+    Those of an earlier table in the same folder are removed: a page shows every plot beside it.
+    """
     written = []
+    for old in (path for kind in ("means", "differences") for path in Path(folder).glob(f"{kind}_*.png")):
+        old.unlink()
     for protocol, table in result["tables"].items():
         optimised = result["frame"]["optimised"]
         written.append(Path(folder) / f"means_{protocol}.png")
