@@ -112,7 +112,9 @@ def test_evaluate_over_a_corrupt_clip_is_one_line_and_no_table(
 ) -> None:
     (folder / "row").mkdir()
     (folder / "row" / "1.wav").write_bytes((folder / "corrupt.wav").read_bytes())
-    write_json(folder / "prompts.json", [{"id": "1", "prompt": "a calm piano"}])
+    for k in (2, 3):
+        (folder / "row" / f"{k}.wav").write_bytes((folder / "mono.wav").read_bytes())
+    write_json(folder / "prompts.json", [{"id": str(k), "prompt": "a calm piano"} for k in (1, 2, 3)])
     words = ["evaluate", str(folder / "row"), "--prompts", str(folder / "prompts.json"), "--out", str(folder / "t")]
     assert main(words) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fluxlight")]
