@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from experiments.cells.plan import Planner
 from experiments.cells.source import Source
 from experiments.claims import read_claims, write_all
 from experiments.reports.blocks import Forest, Line, blocks
-from experiments.reports.page import LEGEND, forest
+from experiments.reports.page import BLUE, LEGEND, forest, forest_figure
 from experiments.reports.twin import write_twins
 from experiments.sweep_table import rows_of
 from fluxlight.evaluation.evaluate import summarise, write_result
@@ -110,6 +111,9 @@ class Balanced(HTMLParser):
         if tag not in self.OPEN:
             self.stack.append(tag)
 
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+
     def handle_endtag(self, tag: str) -> None:
         assert self.stack and self.stack.pop() == tag, f"</{tag}> closes something else"
 
@@ -117,7 +121,7 @@ class Balanced(HTMLParser):
 def test_the_page_shows_every_experiment_and_says_what_is_missing(folder: Path):
     text = (folder / "index.html").read_text()
     parser = Balanced()
-    parser.feed(text.replace("/>", ">"))
+    parser.feed(text)
     assert parser.stack == [] and parser.counts["section"] == 3
     assert text.index("Claims of the paper") < text.index("<section") and "not testable here" in text
     assert parser.counts["audio"] == 2 and 'src="seeds/audio/x.mp3"' in text
@@ -141,13 +145,16 @@ def test_the_twin_holds_the_same_numbers(folder: Path):
 
 
 def test_a_forest_plot_is_drawn_to_scale():
-    svg = forest(Forest("d", [Line("a", 1.0, 0.0, 2.0, True), Line("b", -1.0, -2.0, 0.0, False)]))
-    points = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', svg)]
-    zero = float(re.search(r'<line x1="([\d.]+)"', svg)[1])  # type: ignore[index]
-    assert points[0] - zero == pytest.approx(zero - points[1], abs=0.2) and points[0] > zero
-    assert svg.count('fill="#fff"') == 1
+    plot = Forest("d < e", [Line("a", 1.0, 0.0, 2.0, True), Line("b & c", -1.0, -2.0, 0.0, False)])
+    zero, *drawn = forest_figure(plot).axes[0].lines
+    assert list(zero.get_xdata()) == [0, 0]
+    assert [list(line.get_xdata()) for line in drawn] == [[0.0, 2.0], [1.0], [-2.0, 0.0], [-1.0]]
+    assert [point.get_markerfacecolor() for point in drawn[1::2]] == [BLUE, "white"]
+    svg = forest(plot)
+    ElementTree.fromstring(svg)
+    assert 'aria-label="d &lt; e"' in svg and "b &amp; c" in svg and forest(plot) == svg
     # nothing at all is a plot too
-    assert "circle" in forest(Forest("d", [Line("a", 0.0, 0.0, 0.0, False)]))
+    assert "<svg" in forest(Forest("d", [Line("a", 0.0, 0.0, 0.0, False)]))
 
 
 def test_the_claims_page_is_written_from_the_folders_alone(folder: Path, tmp_path: Path):

@@ -6,14 +6,17 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.cells.experiment import names
 from experiments.reports.blocks import Block, Forest, Table, Text, blocks
 from fluxlight.files import read_json, write_text
+from fluxlight.report.plots import BLUE, INK, SOFT, as_svg, new_figure
 from fluxlight.report.table import MARK, grid
 
-INK, SOFT, BLUE = "#1f2430", "#8a90a0", "#2a6fbb"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LEGEND = (
     f"{MARK} used to train or select, so a rise there proves nothing by itself. Filled: Holm p < 0.05 (of a slope: the "
     "interval excludes 0). FAD at this n is mostly bias: read differences."
@@ -42,49 +45,22 @@ figcaption{font-size:.8rem;font-weight:600;margin:0 0 .2rem}
 
 def forest(plot: Forest) -> str:
     """A forest plot as SVG: zero, intervals, points; filled where the table is sure."""
-    # as wide as the longest label, which is a difference of two cells
-    left = min(LONGEST, max(len(line.label) for line in plot.lines)) * 5.3 + 16
-    width, row, top = left + 230, 17, 6
-    height = top + row * len(plot.lines) + 24
-    ends = [0.0, *(line.low for line in plot.lines), *(line.high for line in plot.lines)]
-    low, high = min(ends), max(ends)
-    pad = 0.06 * (high - low) or 1.0
-    low, high = low - pad, high + pad
+    return as_svg(forest_figure(plot), plot.title)
 
-    def x(value: float) -> float:
-        return round(left + (value - low) / (high - low) * (width - left - 8), 1)
 
+def forest_figure(plot: Forest) -> Figure:
+    """The plot's figure, as wide as the longest label asks for."""
+    shown = [line.label if len(line.label) <= LONGEST else line.label[: LONGEST - 1] + "…" for line in plot.lines]
+    figure, (axis,) = new_figure(1, 1, 3.2 + 0.07 * max(map(len, shown)), 0.24 * len(shown) + 0.5)
     colour = SOFT if plot.soft else BLUE
-    parts = [f'<line x1="{x(0)}" x2="{x(0)}" y1="2" y2="{height - 20}" stroke="{INK}" stroke-width="1"/>']
-    for k, line in enumerate(plot.lines):
-        y = top + row * (k + 0.5)
-        text = line.label if len(line.label) <= LONGEST else line.label[: LONGEST - 1] + "…"
-        fill = colour if line.sure else "#fff"
-        parts.append(
-            f'<text x="{left - 8}" y="{y + 3.5}" text-anchor="end" font-size="10" fill="{INK}">{html.escape(text)}'
-            f"<title>{html.escape(line.label)}</title></text>"
-            f'<line x1="{x(line.low)}" x2="{x(line.high)}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"/>'
-            f'<circle cx="{x(line.value)}" cy="{y}" r="3.6" fill="{fill}" stroke="{colour}" stroke-width="1.6">'
-            f"<title>{line.value:+.4f} [{line.low:+.4f}, {line.high:+.4f}]</title></circle>"
-        )
-    for value in _ticks(low, high):
-        parts.append(
-            f'<text x="{x(value)}" y="{height - 6}" text-anchor="middle" font-size="9.5" fill="{SOFT}">{value:g}</text>'
-        )
-    body = "".join(parts)
-    label = html.escape(plot.title, quote=True)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}" font-family="inherit">{body}</svg>'
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """About four round values within a range."""
-    import math
-
-    rough = (high - low) / 4
-    unit = 10 ** math.floor(math.log10(rough))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
-    first = math.ceil(low / step)
-    return [round(k * step, 10) + 0.0 for k in range(first, math.floor(high / step) + 1)]
+    axis.axvline(0, color=INK, linewidth=1)
+    for y, line in enumerate(plot.lines):
+        fill = colour if line.sure else "white"
+        axis.plot([line.low, line.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+        axis.plot([line.value], [y], "o", color=colour, markerfacecolor=fill, markersize=5)
+    axis.set_yticks(range(len(shown)), shown)
+    axis.set_ylim(len(shown) - 0.5, -0.5)
+    return figure
 
 
 def _cell(text: str, left: bool, wrap: bool = False) -> str:

@@ -123,8 +123,9 @@ def paired(x: Any, y: Any, alpha: float = 0.05, scale: float | None = None) -> P
     elif np.ptp(delta) == 0:
         p_t = 2.0 ** (1 - n)
     else:
-        t = float(interval.mean / (interval.sd / np.sqrt(n)))
-        p_t, effect = float(2 * stats.t.sf(abs(t), n - 1)), float(t / np.sqrt(n))
+        found = stats.ttest_1samp(delta, 0.0)
+        t, p_t = float(found.statistic), float(found.pvalue)
+        effect = float(t / np.sqrt(n))
     p_wilcoxon = 1.0 if not delta.any() else float(stats.wilcoxon(delta).pvalue)
     wins, losses = int((delta > 0).sum()), int((delta < 0).sum())
     smallest = smallest_effect(interval.sd, n, alpha)

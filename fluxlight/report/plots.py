@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,20 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     with atomic_path(path) as temporary:
         # no software or date metadata: equal results give equal files
         figure.savefig(temporary, dpi=130, format="png", metadata={"Software": None})
+
+
+def as_svg(figure: Figure, title: str) -> str:
+    """A figure as an SVG element for a page, its text as text, the same letters for the same figure."""
+    import io
+
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = out.getvalue()
+    # an element of HTML has no XML head; the title is what a screen reader says
+    return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1).strip()
 
 
 def _title(metric: str, optimised: Sequence[str]) -> str:
