@@ -171,7 +171,11 @@ def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     for left in (run / "bundle" / name, run / ".last.ckpt.ab3_x9zz.ckpt", run / ".notes.of.mine.txt"):
         left.write_bytes(b"half")
-    claim(run).release()
+    trial = run / "trial"
+    with claim(trial):
+        (trial / ".last.ckpt.ab3_x9zz.ckpt").write_bytes(b"being written")
+        claim(run).release()
+        (trial / ".last.ckpt.ab3_x9zz.ckpt").unlink()
     assert sorted(p.name for p in run.rglob("*") if p.is_file() and p.name != ".lock") == [".notes.of.mine.txt"]
 
 
