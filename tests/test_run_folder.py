@@ -105,6 +105,10 @@ def test_a_run_whose_time_is_up_says_so_and_goes_on(
         done.append(int(found[1]))
         assert int(torch.load(tmp_path / "run/last.ckpt", weights_only=True)["global_step"]) == done[-1]
     assert 0 < done[0] < done[1] and not (tmp_path / "run/bundle").exists()
+    end = re.search(r"goes on with --ckpt_path last; with (.*) it ends here", lines)
+    assert end and main([*timed, *end[1].split()]) == 0
+    assert f"update: {done[1]}\n" in (tmp_path / "run/bundle/model.yaml").read_text()
+    assert {r["extra"]["step"] for r in read_jsonl(tmp_path / "run/slice/candidates.jsonl")} == {done[1]}
 
 
 @pytest.mark.parametrize(
