@@ -21,7 +21,7 @@ from experiments.run import check_out
 from experiments.sweeps.file import read_sweep
 from experiments.sweeps.trials import Trial, Trials
 from fluxlight.cli.arguments import Arguments
-from fluxlight.files import hash_of
+from fluxlight.files import claim, hash_of
 
 POLL = 0.5  # seconds between two looks at what is running
 
@@ -91,6 +91,8 @@ def run(given: argparse.Namespace) -> int:
     if cap is None and config["method"] != "grid":
         raise ValueError(f"{given.sweep}: a {config['method']} search has no end of its own: give --cap or run_cap")
     trials = Trials(out / "sweeps" / config["name"], source.path, config, hash_of(config)[:8])
+    # a second runner would start what this one is running, find its folder in use and call it failed
+    taken = claim(trials.folder)
     trials.load(given.retry)
     say(f"{config['name']}: {len(trials.ended)} trials there already")
     stopping = bool(config.get("early_terminate"))
@@ -108,6 +110,7 @@ def run(given: argparse.Namespace) -> int:
                 trials.stop_behind()
     finally:
         trials.interrupt()
+        taken.release()
     failed = [trial for trial in trials.all if trial.state == "failed"]
     for trial in failed:
         say(f"  {trial.id} failed: {trial.why} (log: {trials.folder / trial.id / 'log.txt'})")

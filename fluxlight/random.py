@@ -7,7 +7,7 @@ import torch
 
 
 def generator(*key: int) -> torch.Generator:
-    """A CPU generator for the non-negative integers of ``key``, for instance (seed, epoch, batch index, rank)."""
+    """A CPU generator for the non-negative integers of ``key``, for instance (seed, epoch, batch index)."""
     state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     # manual_seed takes 63 bits without wrapping
     return torch.Generator().manual_seed(state >> 1)

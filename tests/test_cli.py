@@ -183,6 +183,10 @@ def test_one_line_swaps_the_logger() -> None:
     [
         (["fits"], "unknown verb 'fits'"),
         (["fit", *stage("crpo"), "--model.head", "NoHead"], "no class NoHead.*GlobalAdaLN"),
+        (
+            ["fit", *stage("crpo"), "--model.head", "fluxlight.heads.InputAd"],
+            "fluxlight.heads has no class InputAd: give a name among .*InputAdd",
+        ),
         (["fit", *stage("crpo"), "--model.backbone.dept", "4"], "model.backbone: .*dept"),
         (["fit", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["fit", *stage("crpo"), "--plan.crpo.lr", "fast"], "plan.crpo.lr: .*fast"),

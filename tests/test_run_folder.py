@@ -105,6 +105,10 @@ def test_a_run_whose_time_is_up_says_so_and_goes_on(
         done.append(int(found[1]))
         assert int(torch.load(tmp_path / "run/last.ckpt", weights_only=True)["global_step"]) == done[-1]
     assert 0 < done[0] < done[1] and not (tmp_path / "run/bundle").exists()
+    end = re.search(r"goes on with --ckpt_path last; with (.*) it ends here", lines)
+    assert end and main([*timed, *end[1].split()]) == 0
+    assert f"update: {done[1]}\n" in (tmp_path / "run/bundle/model.yaml").read_text()
+    assert {r["extra"]["step"] for r in read_jsonl(tmp_path / "run/slice/candidates.jsonl")} == {done[1]}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,11 @@ def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     for left in (run / "bundle" / name, run / ".last.ckpt.ab3_x9zz.ckpt", run / ".notes.of.mine.txt"):
         left.write_bytes(b"half")
-    claim(run).release()
+    trial = run / "trial"
+    with claim(trial):
+        (trial / ".last.ckpt.ab3_x9zz.ckpt").write_bytes(b"being written")
+        claim(run).release()
+        (trial / ".last.ckpt.ab3_x9zz.ckpt").unlink()
     assert sorted(p.name for p in run.rglob("*") if p.is_file() and p.name != ".lock") == [".notes.of.mine.txt"]
 
 

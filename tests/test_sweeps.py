@@ -18,7 +18,7 @@ from experiments import sweep, sweep_table, trial
 from experiments.sweep import next_trial
 from experiments.sweeps.file import read_sweep
 from experiments.sweeps.trials import Trial, Trials
-from fluxlight.files import read_json, read_yaml, write_json
+from fluxlight.files import claim, read_json, read_yaml, write_json
 
 sweeps = pytest.importorskip("sweeps")
 pytest.importorskip("wandb")
@@ -185,6 +185,17 @@ def test_trials_of_an_agent_are_collected_and_left_to_it(
     words = [str(ROOT / "experiments/sweeps/heads.yaml"), "--from", str(chain), "--out", str(tmp_path / "none")]
     assert sweep_table.main(words) == 2
     assert "holds no trials" in capsys.readouterr().err
+
+
+def test_a_second_runner_leaves_a_running_sweep_alone(
+    tmp_path: Path, chain: Path, capsys: pytest.CaptureFixture[str]
+):
+    given = [str(SHIPPED[0]), "--from", str(chain), "--out", str(tmp_path / "out"), "--cap", "1"]
+    folder = tmp_path / "out" / "sweeps" / yaml.safe_load(SHIPPED[0].read_text())["name"]
+    with claim(folder):
+        assert sweep.main(given) == 2
+    assert "is in use by another run: wait for it" in capsys.readouterr().out
+    assert not list(folder.glob("*/trial.json"))
 
 
 def test_bad_sweeps_are_one_clear_line(tmp_path: Path, chain: Path, capsys: pytest.CaptureFixture[str]):

@@ -93,10 +93,19 @@ class FluxCLI(LightningCLI):
             return
         trainer.fit(model, **settings)
         if trainer.is_global_zero and not course.is_last(trainer):
-            total = f" of {trainer.max_steps}" if trainer.max_steps > 0 else ""
-            kept = Path(trainer.default_root_dir) / run_folder.CHECKPOINT
-            how = f"{kept} goes on with --ckpt_path last" if kept.is_file() else "nothing was kept to go on from"
-            print(f"stopped after {trainer.global_step}{total} updates, without a bundle: {how}", file=sys.stderr)
+            print(self._stopped(isinstance(model, fluxlight.stages.Stage)), file=sys.stderr)
+
+    def _stopped(self, stage: bool) -> str:
+        """What to say of a run that is not at its end."""
+        trainer, updates = self.trainer, self.trainer.global_step
+        total = f" of {trainer.max_steps}" if trainer.max_steps > 0 else ""
+        said = f"stopped after {updates}{total} updates" + (", without a bundle" if stage else "")
+        kept = Path(trainer.default_root_dir) / run_folder.CHECKPOINT
+        if not kept.is_file():
+            return f"{said}: nothing was kept to go on from"
+        ends = f"--trainer.max_steps {updates} --data.batches_per_epoch {course.batches_done(trainer)}"
+        end = f"; with {ends} it ends here" if stage else ""
+        return f"{said}: {kept} goes on with --ckpt_path last{end}"
 
     def _lacks(self, updates: int) -> bool:
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -192,6 +201,10 @@ def reason(text: str) -> str:
     what = re.sub(
         r"Expected a dot import path string: (\S+)", lambda m: f"no class {m[1]}: give a class path{hint}", what
     )
+    what = re.sub(
+        r"Type .* expects a .*: module '(\S+)' has no attribute '(\w+)'.*",
+        lambda m: f"{m[1]} has no class {m[2]}{hint.replace(', or', ': give', 1)}", what,
+    )  # fmt: skip
     given = re.findall(r"Given value: (.+)", text)
     if given and (nested := re.fullmatch(r"NestedArg\(key='(.*)', val='?(.*?)'?\)", given[-1])):
         what += f" (given: {nested[1]} {nested[2]})"

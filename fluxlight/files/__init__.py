@@ -53,9 +53,7 @@ def claim(folder: str | os.PathLike[str]) -> FileLock:
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(
-            f"{folder} is in use by another run: wait for it, or choose another trainer.default_root_dir"
-        ) from None
+        raise ValueError(f"{folder} is in use by another run: wait for it, or choose another folder") from None
     except NotImplementedError:
         return lock
     _clear(path.parent)
@@ -63,8 +61,14 @@ def claim(folder: str | os.PathLike[str]) -> FileLock:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the temporary files that a killed run left: the lock says that nobody writes them."""
+    """Remove the temporary files that a killed run left: the lock says that nobody writes them.
+
+    A folder within that has a lock of its own is left to its owner.
+    """
+    theirs = {lock.parent for lock in folder.rglob(".lock")} - {folder}
     for path in folder.rglob(".*"):
+        if theirs.intersection(path.parents):
+            continue
         named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
         if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
             path.unlink(missing_ok=True)

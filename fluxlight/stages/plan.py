@@ -16,7 +16,7 @@ class Step:
         accumulate: batches of an update.
         lr: peak learning rate.
         warmup: updates of linear warm-up.
-        epoch: batches between two checkpoints; divides updates x accumulation.
+        epoch: batches between two checkpoints; divides updates x accumulation, and is a multiple of accumulation.
     """
 
     updates: int = 200_000
