@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from fluxlight.rewards.tunejury import RELEASED, TuneJury
+
 TEXTS = ["a calm piano", "", "loud drums and a bass line"]
 BYTES = [chr(b) for b in (*range(33, 127), *range(161, 173), *range(174, 256))]
 BYTES += [chr(256 + i) for i in range(256 - len(BYTES))]
@@ -110,3 +112,29 @@ def music(seconds: float = 10.0, rate: int = 44100, clips: int = 2, seed: int = 
     notes = 110 * 2 ** (torch.randint(0, 36, (clips, 3, 1), generator=draw) / 12)
     tones = torch.sin(2 * torch.pi * notes * t).sum(1) * torch.exp(-4 * (t % 0.5))
     return 0.2 * tones + 0.003 * torch.randn(clips, len(t), generator=draw)
+
+
+def demucs_bag(folder: Path) -> None:
+    """A bag in the published layout with one tiny model in it."""
+    from demucs.hdemucs import HDemucs
+    from demucs.states import save_with_checksum, serialize_model
+    from omegaconf import OmegaConf
+
+    folder.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = HDemucs(["drums", "bass", "other", "vocals"], channels=4, samplerate=44100, segment=10)
+    save_with_checksum(serialize_model(model, OmegaConf.create({}), half=False), folder / "e51eebcc.th")
+    (folder / "mdx_extra.yaml").write_text("models: ['e51eebcc']\nsegment: 10\n")
+
+
+def head(path: Path, layout: tuple[str, int], widths: tuple[int, ...] = (16, 8)) -> str:
+    """A head in the released format, its BatchNorm away from the identity."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(layout[1])
+        made = TuneJury(RELEASED[layout], widths, prefix=layout[0])
+        for name, buffer in made.named_buffers():
+            if "running" in name:
+                buffer.add_(0.3 * torch.rand(buffer.shape))
+        torch.save(made.export(), path)
+    return str(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_heads import D, T, model_with
+from small_heads import D, T, model_with
 
 from fluxlight.heads import GlobalAdaLN
 from fluxlight.model import FluxModel

@@ -66,6 +66,15 @@ class SmallText(TextEncoder):
         return [torch.from_numpy(features(text)[0]) for text in texts]
 
 
+class Letters(TextEncoder):
+    """Token features from letters."""
+
+    dim, length, identity = 8, T, "letters"
+
+    def encode_ragged(self, texts: list[str]) -> list[Tensor]:
+        return [torch.from_numpy(features(text)[0]) for text in texts]
+
+
 class SmallClap(SmallJudge):
     """The joint model of `features`."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from test_heads import HEADS, B, D, L, T, backbone, model_with, perturb
+from small_heads import HEADS, B, D, L, T, backbone, model_with, perturb
 
 from fluxlight.backbone import FluxAudio
 from fluxlight.bundle import (

@@ -14,14 +14,23 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import SmallCodec, SmallJudge, SmallReward, T, features, make_candidates, make_data, make_store
+from small_world import (
+    Letters,
+    SmallCodec,
+    SmallJudge,
+    SmallReward,
+    T,
+    features,
+    make_candidates,
+    make_data,
+    make_store,
+)
 
 from fluxlight.data import LatentStore, LatentStoreWriter, MixtureData, PairData
 from fluxlight.data.encode import encode
 from fluxlight.data.prompts import candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.sources import AudioFolder
-from fluxlight.encoders import TextEncoder
 from fluxlight.files import read_jsonl, write_jsonl
 
 
@@ -178,15 +187,6 @@ def test_a_selection_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     data.experts = None
     with pytest.raises(ValueError, match="data.experts is not set"):
         data.table()
-
-
-class Letters(TextEncoder):
-    """Token features from letters."""
-
-    dim, length, identity = 8, T, "letters"
-
-    def encode_ragged(self, texts: list[str]) -> list[torch.Tensor]:
-        return [torch.from_numpy(features(text)[0]) for text in texts]
 
 
 def test_encode_is_resumable_and_says_what_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
     """The package's remote: a list of files, a bag, and one tiny model named by its sum."""
-    from test_published_world import demucs_bag
+    from small_published import demucs_bag
 
     folder = tmp_path / "remote"
     demucs_bag(folder)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
+from small_heads import D, L
 from small_sampling import model as model
 from small_sampling import prompts
-from test_heads import D, L
 from torch import Tensor
 
 from fluxlight.guidance import WeightSchedule, guide

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import yaml
+from small_heads import D, L
 from small_sampling import model as model
 from small_sampling import prompts
-from test_heads import D, L
 from torch import Tensor
 
 from fluxlight import cli

@@ -12,49 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_heads import HEADS, B, D, L, T, backbone, model_with, perturb
 from torch import Tensor
 
 import fluxlight.heads
-from fluxlight.backbone import FluxAudio, Injection
+from fluxlight.backbone import Injection
 from fluxlight.bundle import init_from, save_bundle
 from fluxlight.guidance import guide
 from fluxlight.heads import AudioPrepend, BlockAdaLN, GlobalAdaLN, InputAdd, ScoreHead, TextPrepend
 from fluxlight.model import FluxModel
 from fluxlight.types import Condition
 
-B, L, D, T = 3, 11, 4, 5
-FOUND = {c for c in vars(fluxlight.heads).values() if isinstance(c, type) and issubclass(c, ScoreHead)}
-HEADS = sorted(FOUND - {ScoreHead}, key=lambda c: c.__name__)
 every_head = pytest.mark.parametrize("head", HEADS, ids=lambda c: c.__name__)
-
-
-def perturb(module: torch.nn.Module, seed: int) -> None:
-    """Random values everywhere: the zero-initialised layers would let any head pass."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-
-
-def backbone() -> FluxAudio:
-    model = FluxAudio(
-        latent_dim=D, text_dim=6, text_c_dim=7, hidden_dim=32, depth=3, fused_depth=1, num_heads=2,
-        latent_seq_len=L, text_seq_len=T, ffn_multiple=16,
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
-        model.empty_string_feat.normal_(generator=generator)
-        model.empty_string_feat_c.normal_(generator=generator)
-    return model.eval()
-
-
-def model_with(head: Callable[..., ScoreHead] | None, live: bool = True) -> FluxModel:
-    model = FluxModel(backbone(), head)
-    if live and model.head is not None:
-        perturb(model.head, 2)
-    return model
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,9 @@ def test_the_readme_head_is_a_head(tmp_path: Path):
     with torch.no_grad():
         low, high, none = (model.velocity(x, 0.5, condition, s) for s in (torch.zeros(2), torch.ones(2), None))
     assert not torch.allclose(low, high) and not torch.allclose(high, none)
+
+
+def test_no_test_is_imported_by_another():
+    found = {path.name: re.findall(r"^\s*(?:from|import) test_\w+", path.read_text(), re.M) for path in
+             (ROOT / "tests").glob("*.py")}  # fmt: skip
+    assert not {name: lines for name, lines in found.items() if lines}

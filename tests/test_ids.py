@@ -12,8 +12,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from small_world import SmallJudge, T, features, make_candidates, make_data, make_store
-from test_data import Letters
+from small_world import Letters, SmallJudge, T, features, make_candidates, make_data, make_store
 
 from fluxlight import cli
 from fluxlight.challenge.submission import check_zip, write_submission

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_published import laion_file, laion_state, mert_folder, music, roberta_folder
+from small_published import head, laion_file, laion_state, mert_folder, music, roberta_folder
 
 from fluxlight.encoders import ClapA, LaionClap, Mert
 from fluxlight.encoders.laion_clap import SPEECH
-from fluxlight.rewards import TuneJury, TuneJuryReward
-from fluxlight.rewards.tunejury import RELEASED
+from fluxlight.rewards import TuneJuryReward
 
 PROMPTS = ["a calm piano", " "]
 
@@ -25,18 +24,6 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> tuple[LaionClap, Mert]
         backend="transformers",
     )
     return clap, Mert(str(mert_folder(folder / "mert", hidden=1024, num_hidden_layers=1)))
-
-
-def head(path: Path, layout: tuple[str, int], widths: tuple[int, ...] = (16, 8)) -> str:
-    """A head in the released format, its BatchNorm away from the identity."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(layout[1])
-        made = TuneJury(RELEASED[layout], widths, prefix=layout[0])
-        for name, buffer in made.named_buffers():
-            if "running" in name:
-                buffer.add_(0.3 * torch.rand(buffer.shape))
-        torch.save(made.export(), path)
-    return str(path)
 
 
 @pytest.mark.parametrize("layout", [("net", 2048), ("net", 1024), ("net", 512)])

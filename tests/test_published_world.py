@@ -13,9 +13,8 @@ import pytest
 import soundfile
 import torch
 from small_codec import publish
-from small_published import laion_file, laion_state, mert_folder, music, roberta_folder, t5_folder
+from small_published import demucs_bag, head, laion_file, laion_state, mert_folder, music, roberta_folder, t5_folder
 from small_world import SmallCodec, SmallJudge, SmallReward
-from test_published_reward import head
 
 from fluxlight.cli import main
 from fluxlight.codec.mmaudio import LATENT_MEAN, LATENT_STD
@@ -31,20 +30,6 @@ WORLDS = Path(__file__).resolve().parents[1] / "configs" / "worlds"
 STAGES = WORLDS.parent / "stages"
 PREFIX = "high quality instrumental music, "
 PROMPTS = ["a calm piano", "a harp", "drums, " * 90]
-
-
-def demucs_bag(folder: Path) -> None:
-    """A bag in the published layout with one tiny model in it."""
-    from demucs.hdemucs import HDemucs
-    from demucs.states import save_with_checksum, serialize_model
-    from omegaconf import OmegaConf
-
-    folder.mkdir()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = HDemucs(["drums", "bass", "other", "vocals"], channels=4, samplerate=44100, segment=10)
-    save_with_checksum(serialize_model(model, OmegaConf.create({}), half=False), folder / "e51eebcc.th")
-    (folder / "mdx_extra.yaml").write_text("models: ['e51eebcc']\nsegment: 10\n")
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from small_heads import D, L, T, model_with
 from small_sampling import model as model
 from small_sampling import prompts
-from test_heads import D, L, T, model_with
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fluxlight.bundle import load_bundle, save_bundle

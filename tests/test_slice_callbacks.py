@@ -7,41 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from small_world import SmallCodec, SmallJudge, SmallReward, make_data, make_stage, make_trainer, wake
+from small_callbacks import all_callbacks, woken
+from small_world import SmallCodec, make_data, make_stage, make_trainer
 
 from callbacks import (
-    CLAPCallback,
-    DiversityCallback,
-    FADCallback,
-    KADCallback,
-    MADCallback,
     RenderSlice,
-    RewardCallback,
     SliceMedia,
 )
 from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
-from fluxlight.metrics import Reference
-from fluxlight.postprocess import Loudness
-
-
-def all_callbacks(folder: Path) -> list[Any]:
-    judge, path = SmallJudge(), folder / "reference.safetensors"
-    if not path.exists():
-        rng = np.random.default_rng(0)
-        audio = rng.normal(size=(9, 800)) * rng.uniform(0.1, 0.5, size=(9, 1))
-        Reference.from_embeddings(judge.embed_audio(audio, 8000), judge.identity, 8000, loudness="locked").save(path)
-    return [
-        RenderSlice(SmallCodec(), [Loudness()]), FADCallback(judge, str(path)), KADCallback(judge, str(path)),
-        MADCallback(judge, str(path)), DiversityCallback(judge), CLAPCallback(judge), RewardCallback(SmallReward()),
-        SliceMedia(2),
-    ]  # fmt: skip
 
 
 def test_evaluating_never_changes_the_training_result(tmp_path: Path) -> None:
@@ -61,12 +40,6 @@ def test_evaluating_never_changes_the_training_result(tmp_path: Path) -> None:
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0]), "bit-identical weights"
     assert torch.equal(*noise), "the global generator was drawn from"
     assert len(list((tmp_path / "with/media").iterdir())) == 6 and not (tmp_path / "without/media").exists()
-
-
-def woken() -> Any:
-    stage = make_stage(head=GlobalAdaLN)
-    wake(stage.model, 0.1)
-    return stage
 
 
 def test_media_are_files_where_the_logger_cannot_play_them(tmp_path: Path) -> None:
@@ -124,7 +97,7 @@ import json, os, sys
 from pathlib import Path
 from lightning.pytorch.strategies import DDPStrategy
 from small_world import make_data, make_trainer
-from test_slice_callbacks import all_callbacks, woken
+from small_callbacks import all_callbacks, woken
 from callbacks import BundleWriter
 
 folder = Path(sys.argv[1])

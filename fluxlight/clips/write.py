@@ -25,6 +25,7 @@ def write_audio(path: str | os.PathLike[str], audio: Tensor, sample_rate: int) -
         (a FLAC has none) clipped samples.
     """
     import soundfile
+    from scipy.io import wavfile
 
     samples = audio.detach().float().cpu().numpy()
     format = os.fspath(path).rpartition(".")[2].upper()
@@ -33,7 +34,12 @@ def write_audio(path: str | os.PathLike[str], audio: Tensor, sample_rate: int) -
     if over and subtype == "PCM_16":
         samples, note = np.clip(samples, -1, 1), note or f"{over} samples clipped"
     with atomic_path(path) as temporary:
-        soundfile.write(os.fsencode(temporary), samples, sample_rate, subtype=subtype, format=format)
+        if subtype == "FLOAT":
+            # libsndfile notes the time in a float file: equal clips must be equal files
+            with temporary.open("wb") as file:
+                wavfile.write(file, sample_rate, samples.astype(np.float32))
+        else:
+            soundfile.write(os.fsencode(temporary), samples, sample_rate, subtype=subtype, format=format)
     return subtype, note
 
 
