@@ -44,7 +44,7 @@ def write_audio(path: str | os.PathLike[str], audio: Tensor, sample_rate: int) -
 
 
 def as_written(audio: Tensor) -> Tensor:
-    """The samples ``(N,)`` that a WAV file of `write_audio` gives back."""
+    """The clip ``(N,)`` rounded to 16 bits, unless it is written as float: a WAV of it gives back the very samples."""
     wave = audio.detach().float().cpu()
     if exact_format(wave.numpy())[0] == "FLOAT":
         return wave
