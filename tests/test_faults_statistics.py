@@ -13,7 +13,7 @@ from small_evaluation import IDS, PROMPTS, RATE, FakeClap, judges, render, run
 from small_evaluation import world as world
 
 from fluxlight.cli import main
-from fluxlight.encoders.base import resample
+from fluxlight.clips.resample import resample
 from fluxlight.evaluation.compare import own_vs_shuffled
 from fluxlight.evaluation.measure import Judges, PerClip, measure
 from fluxlight.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_jsonl, write_jsonl
-from fluxlight.mining.select import read_ids, select_experts, select_pairs
+from fluxlight.mining.select import read_ids, select_experts, select_pairs, usable
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -37,6 +37,9 @@ def main(args: Sequence[str] | None = None) -> int:
     else:
         chosen = select_pairs(rows, given.key, given.margin, forbidden)
     write_jsonl(out, chosen)
+    columns = ("reward", "clap") if given.kind == "experts" else (given.key,)
     failed = sum(bool(row.get("error")) for row in rows)
-    print(f"{len(chosen)} {given.kind} of {len(rows)} scored candidates ({failed} failed) -> {out}")
+    unscored = sum(not row.get("error") and not usable([row], *columns) for row in rows)
+    said = f"{failed} failed" + (f", {unscored} without a finite score" if unscored else "")
+    print(f"{len(chosen)} {given.kind} of {len(rows)} scored candidates ({said}) -> {out}")
     return 0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fluxlight.clips.resample import centre, resample
 from fluxlight.encoders.front_end import FrontEnd
 from fluxlight.weights.frozen import own_state, read_frozen, write_frozen
 
@@ -133,19 +134,3 @@ def pad(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Ragged features ``[(n_i, E)]`` -> zero-padded ``(B, max n_i, E)`` and lengths ``(B,)``."""
     lengths = torch.tensor([len(feature) for feature in features])
     return nn.utils.rnn.pad_sequence(list(features), batch_first=True), lengths
-
-
-def resample(audio: Tensor, sample_rate: int, target: int = 44100) -> Tensor:
-    """Mono clips ``(B, N)`` at ``target`` Hz."""
-    if sample_rate == target:
-        return audio
-    import soxr
-
-    wave = audio if audio.dtype in (torch.float32, torch.float64) else audio.float()  # numpy knows no bfloat16
-    return torch.from_numpy(np.ascontiguousarray(soxr.resample(wave.cpu().numpy().T, sample_rate, target).T))
-
-
-def centre(audio: Tensor, samples: int = 441000) -> Tensor:
-    """The centre ``samples`` of clips ``(B, N)``; shorter clips as they are."""
-    start = max(0, (audio.shape[1] - samples) // 2)
-    return audio[:, start : start + samples]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fluxlight.encoders.base import centre, resample
+from fluxlight.clips.resample import centre, resample
 
 LOWEST = 16000
 """Hz below which a published judge refuses: half of the range it was trained on is missing (our choice)."""

@@ -104,7 +104,7 @@ def lifted(audio: np.ndarray, sample_rate: int) -> tuple[np.ndarray, int]:
         return audio, sample_rate
     import torch
 
-    from fluxlight.encoders.base import resample
+    from fluxlight.clips.resample import resample
 
     return resample(torch.from_numpy(audio)[None], sample_rate, LIFTED_RATE)[0].numpy(), LIFTED_RATE
 
