@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from fluxlight.encoders.clap_keys import to_transformers
 from fluxlight.encoders.laion_clap import SPEECH
 from fluxlight.encoders.pretrained import Tokenizer
 from fluxlight.prompts import PromptsCut
+
+needs_package = pytest.mark.skipif(not find_spec("laion_clap"), reason="laion-clap is not for this Python")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,7 @@ def clap(laion: Path) -> LaionClap:
     return LaionClap(path=str(laion / "small.pt"), tokenizer=str(laion / "words"), backend="transformers")
 
 
+@needs_package
 def test_both_backends_agree_on_the_published_audio_geometry(tmp_path: Path):
     path = laion_file(tmp_path / "base.pt", laion_state(width=128, layers=2))
     words = roberta_folder(tmp_path / "words", 300)
@@ -121,7 +125,7 @@ def test_the_key_map_leaves_no_weight_behind():
     assert torch.equal(torch.cat(parts), qkv)
 
 
-@pytest.mark.parametrize("backend", ["laion_clap", "transformers"])
+@pytest.mark.parametrize("backend", [pytest.param("laion_clap", marks=needs_package), "transformers"])
 @pytest.mark.parametrize("damage", ["missing", "nan", "fusion", "extra"])
 def test_a_wrong_checkpoint_is_one_line(laion: Path, tmp_path: Path, backend: str, damage: str):
     state = dict(laion_state())
@@ -206,3 +210,11 @@ def test_a_vocabulary_of_the_published_size_is_taken(tmp_path: Path):
     words = Tokenizer(roberta_folder(tmp_path / "roberta-base", 50265), "RobertaTokenizer", 50265, special)
     ids = words(["a piano"])[0]
     assert ids[0] == 0 and ids[-1] == 2 and len(ids) == 2 + len("a piano")
+
+
+def test_where_the_package_is_absent_transformers_is_the_network(laion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluxlight.encoders.laion_clap.find_spec", lambda name: None)
+    made = LaionClap(path=str(laion / "small.pt"), tokenizer=str(laion / "words"))
+    named = LaionClap(path=str(laion / "small.pt"), tokenizer=str(laion / "words"), backend="transformers")
+    assert type(made.network) is type(named.network) and made.identity == named.identity
+    assert torch.equal(made.embed_text(["a calm piano"]), named.embed_text(["a calm piano"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -38,7 +39,8 @@ class LaionClap(TextAudioModel):
         path: where it lies; by default in the weights folder.
         tokenizer: folder of roberta-base's tokenizer; by default ``roberta-base`` of the weights folder.
         backend: whose network: the package laion-clap's, or transformers' ClapModel, which needs nothing else
-            installed. They agree to 1e-5.
+            installed. They agree to 1e-5. None is the package where it is installed (Python below 3.13, which it does
+            not know), else transformers.
         int16: pass audio through 16 bits first, as published for TuneJury and by fadtk (FACTS section 5).
     """
 
@@ -50,12 +52,13 @@ class LaionClap(TextAudioModel):
         checkpoint: str = MUSIC,
         path: str | None = None,
         tokenizer: str | None = None,
-        backend: Literal["laion_clap", "transformers"] = "laion_clap",
+        backend: Literal["laion_clap", "transformers"] | None = None,
         int16: bool = True,
     ) -> None:
         nn.Module.__init__(self)
         from fluxlight.weights import locate
 
+        backend = backend or ("laion_clap" if find_spec("laion_clap") else "transformers")
         if backend not in ("laion_clap", "transformers"):
             raise ValueError(f"backend is {backend!r}: use laion_clap or transformers")
         self._made_of = (checkpoint, path, tokenizer, backend, int16)
