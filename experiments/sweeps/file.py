@@ -13,7 +13,12 @@ def read_sweep(path: Path) -> dict[str, Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own packages
-        import sweeps
+        try:
+            import sweeps
+        except ImportError:
+            raise ValueError(
+                "the package sweeps is not installed: pip install -e '.[sweep]' (Python below 3.13: it pins numpy<2)"
+            ) from None
     if not path.is_file():
         raise FileNotFoundError(f"sweep {path} does not exist: experiments/sweeps holds two")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
