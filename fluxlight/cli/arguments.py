@@ -77,3 +77,15 @@ def settings_of(
     except ArgumentError as error:
         raise ValueError(reason(str(error))) from None
     return {name: made[name] for name in vars(made) if name not in ("config", "weights_folder")}
+
+
+def named(what: str) -> Callable[[str], tuple[str, str]]:
+    """A type of argument: ``NAME=VALUE`` as a pair; ``what`` is how an error calls the shape."""
+
+    def read(text: str) -> tuple[str, str]:
+        name, sign, value = text.partition("=")
+        if not sign or not name or not value:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return name, value
+
+    return read

@@ -11,13 +11,11 @@ from typing import Any
 
 from fluxlight.cli.arguments import Arguments, within
 from fluxlight.files import no_double
-from fluxlight.measures import EXTRAS, MEASURES
+from fluxlight.measures import PER_CLIP
 from fluxlight.validity.damage import LADDERS
 
 AUDIBLE = [name for name, ladder in LADDERS.items() if ladder.apply is not None]
 
-PER_CLIP = [name for name in EXTRAS if MEASURES[name].takes == "clips"]
-"""Extra measures of one embedding a clip."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,17 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fluxlight.cli.arguments import Arguments, within
+from fluxlight.cli.arguments import Arguments, named, within
 from fluxlight.evaluation.compare import enough, pairs_of
 from fluxlight.files import hash_of, no_double
 from fluxlight.measures import EXTRAS
 
-
-def _named(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
+PAIR = named("NAME=VALUE")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,20 +26,20 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("folders", nargs="*", help="folders of audio, one file <prompt id>.wav|flac|mp3 each; named by the folder")
-    add("--system", type=_named, action="append", default=[], metavar="NAME=FOLDER", help="a folder with a row name")
-    add("--scores", type=_named, action="append", default=[], metavar="NAME=FILE",
+    add("--system", type=PAIR, action="append", default=[], metavar="NAME=FOLDER", help="a folder with a row name")
+    add("--scores", type=PAIR, action="append", default=[], metavar="NAME=FILE",
         help="per-clip scores in place of audio: JSON id -> system -> value, or a table id,system...")  # fmt: skip
     add("--prompts", required=True, help="TSV, CSV, JSON or JSONL with id and prompt, a text, or a prompt store")
     add("--reference", action="append", default=[], metavar="PATH",
         help="folder of reference audio, or statistics saved by an earlier run (.safetensors; give one for each "
         "loudness and window rule)")  # fmt: skip
     add("--baseline", help="compare every row with this one (default: with the row before)")
-    add("--against", type=_named, action="append", default=[], metavar="ROW=OTHER", help="compare these two rows too")
+    add("--against", type=PAIR, action="append", default=[], metavar="ROW=OTHER", help="compare these two rows too")
     add("--judges", default="embedded", metavar="WORLD",
         help="embedded: CLAP-A, CLAP-B, reward A, reward B; published: LAION-CLAP and TuneJury")  # fmt: skip
     add("--extra", nargs="+", default=[], choices=EXTRAS, metavar="MEASURE",
         help="more measures of a whole row: fad_windows (fadtk: 10 s windows, 1 s hop), mad, diversity")  # fmt: skip
-    add("--seeds", type=_named, action="append", default=[], metavar="ROW=FOLDER",
+    add("--seeds", type=PAIR, action="append", default=[], metavar="ROW=FOLDER",
         help="the clips of a row under another noise seed, for its diversity within a prompt")  # fmt: skip
     add("--optimised", action="append", default=None, metavar="NAME",
         help="a judge that was used to train or select; marked (default, embedded: clap_a, reward_a)")  # fmt: skip

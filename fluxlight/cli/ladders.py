@@ -6,11 +6,8 @@ import argparse
 import sys
 
 from fluxlight.cli.arguments import Arguments, within
-from fluxlight.measures import EXTRAS, MEASURES
+from fluxlight.measures import PER_CLIP
 from fluxlight.validity.damage import LADDERS
-
-PER_CLIP = [name for name in EXTRAS if MEASURES[name].takes == "clips"]
-"""Extra measures of one embedding a clip."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, named
 
-
-def _named(text: str) -> tuple[str, str]:
-    name, sign, folder = text.partition("=")
-    if not sign or not name or not folder:
-        raise argparse.ArgumentTypeError(f"{text!r} is not SYSTEM=FOLDER")
-    return name, folder
+SYSTEM = named("SYSTEM=FOLDER")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
         "listening/index.html; then fluxlight winrate listening/votes-*.csv",
     )
     add = p.add_argument
-    add("systems", nargs=2, type=_named, metavar="SYSTEM=FOLDER", help="two folders of audio, one file <prompt id>."
+    add("systems", nargs=2, type=SYSTEM, metavar="SYSTEM=FOLDER", help="two folders of audio, one file <prompt id>."
         "wav|flac|mp3 each, with the names the votes will have")  # fmt: skip
     add("--prompts", required=True, help="JSON list of {id, prompt}, CSV id,prompt, or a prompt store")
     add("--out", required=True, help="folder for index.html, session.json and clips/; move it as a whole")

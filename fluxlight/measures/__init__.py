@@ -15,6 +15,8 @@ MEASURES: dict[str, type[Measure]] = {kind.name: kind for kind in sorted(_FOUND,
 """Every measure by name, in the order of a table."""
 EXTRAS = tuple(name for name, kind in MEASURES.items() if kind.extra)
 """Those that a table has only when asked."""
+PER_CLIP = tuple(name for name in EXTRAS if MEASURES[name].takes == "clips")
+"""Those of them that take one embedding a clip."""
 
 
 def better(name: str) -> Better:
@@ -24,4 +26,4 @@ def better(name: str) -> Better:
     return said
 
 
-__all__ = ["EXTRAS", "MEASURES", "Better", "Measure", "better"]
+__all__ = ["EXTRAS", "MEASURES", "PER_CLIP", "Better", "Measure", "better"]
