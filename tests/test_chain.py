@@ -211,6 +211,10 @@ def test_rows_differ_in_nothing_but_what_they_are_about(tmp_path: Path):
     for kind in ("experts", "pairs"):
         select = steps[kind].commands[-1].args
         assert select[select.index("--slice") + 1] == str(tmp_path / "slice")
+    # nor do pairs come from the captions of the experts
+    skips = [words[words.index("--data.candidates.skip") + 1] for words in
+             (steps[kind].commands[0].args for kind in ("experts", "pairs"))]  # fmt: skip
+    assert skips == ["0", str(plan.numbers["experts"]["prompts"])]
 
 
 # -- the real chain ----------------------------------------------------------------------------------------------

@@ -163,6 +163,8 @@ class Decomposition:
         words = [*self.stage(recipe, kind, row), *asked(numbers)]
         for key in ("prompts", "per_prompt", "seed"):
             words += [f"--data.candidates.{key}", str(numbers[key])]
+        # pairs take other captions than the experts
+        words += ["--data.candidates.skip", str(self.numbers["experts"]["prompts"] if kind == "pairs" else 0)]
         folder = ("--candidates", self.at(kind))
         choice = ("--top", str(numbers["top"])) if kind == "experts" else ()
         commands = (
