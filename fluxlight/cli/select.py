@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_jsonl, write_jsonl
-from fluxlight.mining.select import read_ids, select_experts, select_pairs, usable
+from fluxlight.mining.experts import select_experts
+from fluxlight.mining.select import read_ids, select_pairs, usable
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -17,7 +18,11 @@ def main(args: Sequence[str] | None = None) -> int:
     experts = kinds.add_parser("experts", help="top share by the blend of z-scored reward and CLAP")
     experts.add_argument("--weight_reward", type=float, default=0.5, help="weight of the z-scored reward")
     experts.add_argument("--weight_clap", type=float, default=0.5, help="weight of the z-scored CLAP similarity")
-    experts.add_argument("--top", type=float, default=0.1, help="share that is kept")
+    experts.add_argument("--top", type=float, default=0.1, help="share that is kept at most")
+    experts.add_argument("--among", choices=("all", "prompt"), default="all", help="rank among all, or within a prompt")
+    experts.add_argument("--cap", type=int, help="at most so many of one prompt (no limit)")
+    experts.add_argument("--least", type=float, help="smallest blend (within a prompt: advantage) that is kept")
+    experts.add_argument("--label", choices=("own", "asked"), default="own", help="score they are trained under")
     pairs = kinds.add_parser("pairs", help="highest against lowest score of each prompt")
     pairs.add_argument("--key", default="clap", help="score column that ranks (clap or reward)")
     pairs.add_argument("--margin", type=float, default=0.0, help="leave out pairs that differ by no more than this")
@@ -33,7 +38,8 @@ def main(args: Sequence[str] | None = None) -> int:
     # beside the candidates, because the paths in the rows are relative to that folder
     out = given.candidates / (given.name or f"{given.kind}.jsonl")
     if given.kind == "experts":
-        chosen = select_experts(rows, given.weight_reward, given.weight_clap, given.top, forbidden)
+        chosen = select_experts(rows, given.weight_reward, given.weight_clap, given.top, forbidden, given.among,
+                                given.cap, given.least, given.label)  # fmt: skip
     else:
         chosen = select_pairs(rows, given.key, given.margin, forbidden)
     write_jsonl(out, chosen)

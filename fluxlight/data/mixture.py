@@ -59,13 +59,20 @@ class MixtureData(SFTData):
         experts: ``experts.jsonl`` of ``fluxlight select experts``; its latents lie beside it.
         oversample: how often an expert stands in one pass of the stream.
         experts_only: train on the experts alone (the polish).
+        spread: root mean square that the experts' normalised latents are brought to, see `Generated`; null: as drawn.
         **settings: of `SFTData`.
     """
 
     def __init__(
-        self, experts: str | None = None, oversample: int = 5, experts_only: bool = False, **settings: Any
+        self,
+        experts: str | None = None,
+        oversample: int = 5,
+        experts_only: bool = False,
+        spread: float | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        self.spread = spread
         self.experts, self.oversample, self.experts_only = experts, oversample, experts_only
 
     def rows(self) -> Rows:
@@ -73,7 +80,7 @@ class MixtureData(SFTData):
         if self.experts is None:
             raise ValueError("data.experts is not set: give experts.jsonl of 'fluxlight select experts'")
         chosen = read_selection(self.experts, "experts")
-        return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store))
+        return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store, self.spread))
 
     def name_of(self, number: int) -> str:
         """Of the store, or a line of the experts."""
