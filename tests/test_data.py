@@ -142,6 +142,16 @@ def test_candidates_are_distinct_captions_with_noise_of_their_own(tmp_path: Path
         candidate_prompts(store, 25, 3, 1000, 4, 0)
 
 
+def test_a_mixture_without_experts_is_the_store_alone(tmp_path: Path) -> None:
+    control, plain = make_data(tmp_path, MixtureData, oversample=0), make_data(tmp_path)
+    assert control.table().tolist() == plain.table().tolist() and control.content() == plain.content()
+    assert torch.equal(control.rows().batch([3, 1]).mean, plain.rows().batch([3, 1]).mean)
+    with pytest.raises(ValueError, match="oversample is 0 and data.experts_only true"):
+        make_data(tmp_path, MixtureData, oversample=0, experts_only=True)
+    with pytest.raises(ValueError, match=r"experts is not set.*oversample to 0"):
+        make_data(tmp_path, MixtureData).table()
+
+
 def test_pairs_and_later_rounds_take_captions_that_nobody_had_while_there_are_any(tmp_path: Path) -> None:
     store = LatentStore(make_store(tmp_path / "store"))
 
