@@ -6,7 +6,9 @@
                                +-> row1 -> experts -> row2 -> row3 -> pairs -> row4
                                     |      predict    mixture,  the same    predict   CRPO
                                     |      score      polish    weights     score
-                                    +-> sweep          select   in v2       select
+                                    |      select               in v2       select
+                                    +-> row2c   the updates of row2 on the store alone
+                                    +-> sweep
 
 Rows share prompts, noise, guidance and post-processing; what a fit renders at its end is what the table measures.
 """
@@ -89,6 +91,7 @@ class Decomposition:
                      self.chosen("experts"), render=False),
             self.fit("row2", "expert_polish", "Row 2, second part: experts alone", "mixture", ("mixture", "experts"),
                      self.chosen("experts")),
+            *self.control(),
             self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
             self.candidates("pairs", "cross_load", "row3"),
             self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
@@ -154,6 +157,15 @@ class Decomposition:
         outputs = (f"{name}/bundle/*", *((f"{name}/slice/**/*",) if render else ()))
         return Step(name, title, (command,), outputs, needs)
 
+    def control(self) -> list[Step]:
+        """Row 2 without its experts: the same updates, rates, noise and times, on the store alone."""
+        alone = ("--data.oversample", "0", "--data.experts_only", "false")
+        first, second = "control: the updates of Row 2's first part, no experts", "control: those of its second"
+        return [
+            self.fit("further", "expert_iter", first, "row1", ("row1",), alone, render=False),
+            self.fit("row2c", "expert_polish", second, "further", ("further",), alone),
+        ]
+
     def validate(self, name: str, recipe: str, title: str, init: str, needs: tuple[str, ...], *more: str) -> Step:
         """Render a model as it is."""
         command = Command("fluxlight", ("validate", *self.stage(recipe, name, init), *more))
@@ -165,6 +177,8 @@ class Decomposition:
         words = [*self.stage(recipe, kind, row), *asked(numbers)]
         for key in ("prompts", "per_prompt", "seed"):
             words += [f"--data.candidates.{key}", str(numbers[key])]
+        # pairs take other captions than the experts
+        words += ["--data.candidates.skip", str(self.numbers["experts"]["prompts"] if kind == "pairs" else 0)]
         folder = ("--candidates", self.at(kind))
         choice = [word for key in CHOICES if numbers.get(key) is not None for word in (f"--{key}", str(numbers[key]))]
         commands = (
@@ -211,18 +225,20 @@ class Decomposition:
     def rows(self) -> dict[str, str]:
         """Rows of the table -> folders of clips."""
         names = {"white noise": "noise", "untrained": "untrained/slice"}
-        titles = ("0 baseline", "1 score-cond. SFT", "2 expert iteration", "3 cross-load v2", "4 CRPO")
-        return names | {title: f"row{k}/slice" for k, title in enumerate(titles)}
+        # each is compared with the one before it: Row 2 with its control, too
+        titles = ("0 baseline", "1 score-cond. SFT", "2c equal further training", "2 expert iteration",
+                  "3 cross-load v2", "4 CRPO")  # fmt: skip
+        return names | {title: f"row{title.split()[0]}/slice" for title in titles}
 
     def evaluate(self) -> Step:
         """The table, its plots and the listening page."""
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
         words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
-        words += self.judges
+        words += ["--against", "2 expert iteration=1 score-cond. SFT", *self.judges]
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
-        needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)), "slope")
+        needs = ("stores", *(folder.split("/")[0] for folder in self.rows().values()), "slope")
         command = Command("fluxlight", ("evaluate", *words))
         title = "judge all rows: table, plots, listening page"
         return Step("evaluate", title, (command,), outputs, needs, ("spectrograms",), shipped_weights())
