@@ -55,7 +55,7 @@ class FluxCLI(LightningCLI):
         parser.add_argument("--weights_folder", type=str | None, default=None, help=where)
 
     def _parse_ckpt_path(self) -> None:
-        """A checkpoint says nothing of settings: Lightning would read it whole, and lay what it holds over the flags."""
+        """A checkpoint says nothing of settings: Lightning would read it, and lay what it holds over the flags."""
 
     def before_instantiate_classes(self) -> None:
         """Say where published files lie before anything looks for one."""
