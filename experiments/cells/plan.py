@@ -9,7 +9,7 @@ share a stage share its work, and a stage that no delta touches is the chain's o
 | fit | bundle and clips | like, from, head, seed, experts, pairs, set |
 | render | clips of a model as it is | from, like, head, set |
 | predict | scored candidates | like, from, set |
-| select | experts or pairs | kind, candidates, weight_reward, weight_clap, top, key, margin, per_prompt |
+| select | experts or pairs | kind, candidates, weight_reward, weight_clap, top, by, key, margin, ..., per_prompt |
 | deliver | clips from rendered latents, post-processed anew | from, steps |
 """
 
@@ -30,7 +30,8 @@ SETTINGS = {
     "fit": {"like", "from", "head", "seed", "experts", "pairs", "set"},
     "render": {"from", "like", "head", "set"},
     "predict": {"like", "from", "set"},
-    "select": {"kind", "candidates", "weight_reward", "weight_clap", "top", "key", "margin", "per_prompt"},
+    "select": {"kind", "candidates", "weight_reward", "weight_clap", "top", "by", "key", "margin", "primary",
+               "secondary", "cap", "share", "per_prompt"},
     "deliver": {"from", "steps"},
 }
 
