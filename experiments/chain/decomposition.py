@@ -26,6 +26,9 @@ from experiments.chain.steps import Command, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``configs`` lies."""
+CHOICES = ("weight_reward", "weight_clap", "top", "among", "cap", "least", "label", "by", "key", "margin",
+           "primary", "secondary", "share")  # fmt: skip
+"""Settings of ``fluxlight select`` that a chain file may have beside the candidates."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ class Decomposition:
         # pairs take other captions than the experts
         words += ["--data.candidates.skip", str(self.numbers["experts"]["prompts"] if kind == "pairs" else 0)]
         folder = ("--candidates", self.at(kind))
-        choice = ("--top", str(numbers["top"])) if kind == "experts" else ()
+        choice = [word for key in CHOICES if numbers.get(key) is not None for word in (f"--{key}", str(numbers[key]))]
         commands = (
             Command("fluxlight", ("predict", *words)),
             Command("fluxlight", ("score", *self.world("scores"), *folder)),
@@ -189,8 +192,10 @@ class Decomposition:
         return Step(kind, f"candidates of {row}: predict, score, select {kind}", commands, outputs, (row, "stores"))
 
     def chosen(self, kind: str) -> tuple[str, ...]:
-        """Where a stage finds its selection."""
-        return (f"--data.{kind}", self.at(kind, f"{kind}.jsonl"))
+        """Where a stage finds its selection, and the spread that experts are brought to."""
+        spread = self.numbers[kind].get("spread")
+        more = () if spread is None else ("--data.spread", str(spread))
+        return (f"--data.{kind}", self.at(kind, f"{kind}.jsonl"), *more)
 
     # -- table ---------------------------------------------------------------------------------------------------
 

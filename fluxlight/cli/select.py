@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fluxlight.cli.arguments import Arguments
-from fluxlight.files import read_jsonl, write_jsonl
+from fluxlight.clips.candidates import key_of
+from fluxlight.clips.spread import Spread, pooled
+from fluxlight.files import read_jsonl, write_json, write_jsonl
 from fluxlight.mining.experts import select_experts
 from fluxlight.mining.pairs import BUILDERS, PairBuilder, select_pairs
 from fluxlight.mining.select import read_ids, usable
@@ -47,11 +49,16 @@ def main(args: Sequence[str] | None = None) -> int:
         builder = _builder(given.by, vars(given))
         chosen = select_pairs(rows, builder, forbidden)
     write_jsonl(out, chosen)
+    spreads = spread_of_choice(rows, chosen)
+    if spreads:
+        write_json(out.with_suffix(".spread.json"), {name: spread.plain() for name, spread in spreads.items()})
     columns = ("reward", "clap") if given.kind == "experts" else builder.columns
     failed = sum(bool(row.get("error")) for row in rows)
     unscored = sum(not row.get("error") and not usable([row], *columns) for row in rows)
     said = f"{failed} failed" + (f", {unscored} without a finite score" if unscored else "")
     print(f"{len(chosen)} {given.kind} of {len(rows)} scored candidates ({said}) -> {out}")
+    for name, spread in spreads.items():
+        print(f"  {name} ({spread.clips} clips): {spread.line()}")
     return 0
 
 
@@ -74,3 +81,14 @@ def _builder(by: str, given: dict[str, Any]) -> PairBuilder:
     if strange := [name for name in settings if name not in known]:
         raise ValueError(f"--{strange[0]} is no setting of --by {by}: it has --{', --'.join(known)}")
     return BUILDERS[by](**settings)
+
+
+def spread_of_choice(rows: Sequence[dict[str, Any]], chosen: Sequence[dict[str, Any]]) -> dict[str, Spread]:
+    """Spread of the normalised latents of all candidates and of the chosen ones; empty where a row does not say."""
+    good = {key_of(row): (row.get("extra") or {}).get("spread") for row in rows if not row.get("error")}
+    groups: dict[str, list[Any]] = {"candidates": list(good)}
+    for side in ("winner", "loser"):
+        groups[f"{side}s"] = [key_of({"id": row["id"], **row[side]}) for row in chosen if side in row]
+    groups["experts"] = [key_of(row) for row in chosen if "winner" not in row]
+    found = {name: pooled([good.get(key) for key in keys]) for name, keys in groups.items()}
+    return {name: spread for name, spread in found.items() if spread is not None}
