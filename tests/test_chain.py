@@ -222,6 +222,17 @@ def test_rows_differ_in_nothing_but_what_they_are_about(tmp_path: Path):
     assert skips == ["0", str(plan.numbers["experts"]["prompts"])]
 
 
+def test_a_chain_file_may_choose_another_preference_loss(tmp_path: Path):
+    numbers = read_numbers("tiny")
+    published = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    assert "configs/stages/crpo.yaml" in published["row4"].commands[0].line
+    numbers["pairs"] |= {"loss": {"class": "SDPOLoss", "beta": "auto"}, "by": "everywhere", "cap": 3}
+    other = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    assert "preference.yaml" in (line := other["row4"].commands[0].line)
+    assert "--model.loss SDPOLoss --model.loss.beta auto" in line
+    assert "--cap 3 --by everywhere" in other["pairs"].commands[-1].line
+
+
 # -- the real chain ----------------------------------------------------------------------------------------------
 
 SMALLEST = {

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_world import fitted, make_candidates, make_data, make_stage, make_store, wake
+import yaml
+from small_world import fitted, make_candidates, make_data, make_stage, make_store, make_world, wake
 
+from fluxlight.cli import main
 from fluxlight.data import PairData
 from fluxlight.data.pairs import kept_out
 from fluxlight.files import read_jsonl, write_jsonl
@@ -24,6 +26,7 @@ from fluxlight.losses.mapo import MaPOLoss
 from fluxlight.losses.sdpo import SDPOLoss, safe_share
 from fluxlight.stages import CRPO, Preference
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 N, SHAPE = 5, (5, 3, 4)
 LOSSES: dict[str, PreferenceLoss] = {
     "linear": LinearDPOLoss(4.0, floor=0.1), "ipo": IPOLoss(3.0), "sdpo": SDPOLoss(4.0), "mapo": MaPOLoss(0.3, 20.0),
@@ -227,6 +230,31 @@ def test_clips_of_different_prompts_are_for_losses_without_pairs(tmp_path: Path)
     with pytest.raises(ValueError, match=r"different prompts.*set model.loss to KTOLoss"):
         fitted(tmp_path, "dpo", make_stage(CRPO), data, max_steps=2)
     fitted(tmp_path, "kto", make_stage(Preference, loss=KTOLoss(1.0)), data, max_steps=2)
+
+
+def words(name: str, *more: str) -> list[str]:
+    return ["fit", "--config", str(CONFIGS / "stages" / f"{name}.yaml"), *more]
+
+
+def test_every_loss_is_one_word_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, setting in (("SDPOLoss", "beta"), ("IPOLoss", "tau"), ("MaPOLoss", "sharpness"), ("KTOLoss", "beta")):
+        for value in ("auto", "20"):
+            given = ["--model.loss", kind, f"--model.loss.{setting}", value, "--print_config"]
+            assert main(words("preference", *given)) == 0
+            loss = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["loss"]
+            assert loss["class_path"].endswith(kind) and str(loss["init_args"][setting]).startswith(value)
+    assert main(words("crpo", "--model.beta", "sharp", "--print_config")) == 2
+
+
+def test_the_shipped_recipe_trains_with_a_loss_that_adapts_and_logs_what_was_kept_out(tmp_path: Path) -> None:
+    small, run = str(make_world(tmp_path)), tmp_path / "run"
+    make_candidates(tmp_path / "c", tmp_path / "store", 8)
+    args = ["--config", small, "--data.pairs", str(tmp_path / "c/pairs.jsonl"), "--model.loss", "LinearDPOLoss",
+            "--model.loss.beta", "auto", "--model.reference_decay", "0.9", "--data.held_out", "0.3",
+            "--plan.crpo.updates", "2", "--trainer.default_root_dir", str(run)]  # fmt: skip
+    assert main(words("preference", *args)) == 0
+    log = next(run.glob("logs/**/metrics.csv")).read_text().splitlines()[0].split(",")
+    assert {"val/accuracy", "val/margin", "train/accuracy", "train/weight", "train/dead"} <= set(log)
 
 
 def test_dead_pairs_are_counted() -> None:

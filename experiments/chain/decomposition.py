@@ -26,7 +26,8 @@ from experiments.chain.steps import Command, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``configs`` lies."""
-CHOICES = ("weight_reward", "weight_clap", "top", "among", "cap", "least", "label", "key", "margin")
+CHOICES = ("weight_reward", "weight_clap", "top", "among", "cap", "least", "label", "by", "key", "margin",
+           "primary", "secondary", "share")  # fmt: skip
 """Settings of ``fluxlight select`` that a chain file may have beside the candidates."""
 
 
@@ -94,7 +95,8 @@ class Decomposition:
             *self.control(),
             self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
             self.candidates("pairs", "cross_load", "row3"),
-            self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
+            self.fit("row4", "preference" if self.loss else "crpo", "Row 4, preference", "row3", ("row3", "pairs"),
+                     (*self.chosen("pairs"), *self.loss)),
             self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
             self.noise(),
             *self.sweep(),
@@ -189,6 +191,13 @@ class Decomposition:
         left = ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*")
         outputs = tuple(f"{kind}/{name}" for name in left)
         return Step(kind, f"candidates of {row}: predict, score, select {kind}", commands, outputs, (row, "stores"))
+
+    @property
+    def loss(self) -> tuple[str, ...]:
+        """Arguments of a preference loss in place of the published CRPO: its class and settings, or none."""
+        given = dict(self.numbers["pairs"].get("loss") or {})
+        words = ("--model.loss", given.pop("class")) if given else ()
+        return (*words, *(word for key, value in given.items() for word in (f"--model.loss.{key}", str(value))))
 
     def chosen(self, kind: str) -> tuple[str, ...]:
         """Where a stage finds its selection, and the spread that experts are brought to."""

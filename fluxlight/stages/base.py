@@ -26,7 +26,7 @@ from fluxlight.random import words
 from fluxlight.sample import Sampler
 from fluxlight.stages import origin
 from fluxlight.stages.draws import Draws, draw
-from fluxlight.stages.optimizer import published_adamw
+from fluxlight.stages.optimizer import freeze_but, published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
 
@@ -51,6 +51,7 @@ class Stage(L.LightningModule):
         weights: which of its weights, "raw" (published) or "ema".
         skip: name prefixes of the bundle that are not taken.
         allow_new: name prefixes of this model that the bundle need not have.
+        train_only: name prefixes of the parameters that are trained, the others are frozen; null or none: all.
         sampler: how slice and candidates are rendered.
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
         negative_score_quantile: likewise for ``sampler.negative_score``.
@@ -75,6 +76,7 @@ class Stage(L.LightningModule):
         negative_score_quantile: float | None = None,
         render_every: int = 0,
         stream: str = "",
+        train_only: list[str] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("text_drop", text_drop), ("score_drop", score_drop)):
@@ -90,6 +92,8 @@ class Stage(L.LightningModule):
         self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:
             bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
+        if train_only:
+            freeze_but(self.model, train_only)
 
     # -- start ---------------------------------------------------------------------------------------------------
 
