@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
 
 from callbacks.render_slice import RenderSlice, refuse_averaging_before, weights_hash
 from fluxlight import bundle
@@ -15,6 +16,9 @@ from fluxlight.data import course
 from fluxlight.files import atomic_path, put_link
 from fluxlight.stages import Stage
 from fluxlight.stages.seal import PREVIOUS, seal
+
+MEASURES = "measures"
+"""Where a checkpoint keeps what had been measured."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -33,6 +37,20 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every: int = 1, name: str = "last.ckpt") -> None:
         super().__init__()
         self.every, self.name, self._saved = every, name, -1
+        self._measures: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what has been measured: a run that goes on from its end has no update that measures again."""
+        found = trainer.callback_metrics
+        checkpoint[MEASURES] = {name: value.detach().cpu().clone() for name, value in sorted(found.items())}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what had been measured."""
+        self._measures = dict(checkpoint.get(MEASURES, {}))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put back what had been measured; Lightning clears it after it has loaded."""
+        trainer.callback_metrics.update(self._measures)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

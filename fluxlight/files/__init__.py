@@ -167,14 +167,17 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) ->
 
 
 def append_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Append rows in one write and flush them to disk."""
+    """Append rows in one write, so that those of several processes never mix, and flush them to disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(_json(row) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    left = "".join(_json(row) + "\n" for row in rows).encode("utf-8", errors="backslashreplace")
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        while left:  # the system may take less than all where the disk is nearly full
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
