@@ -132,7 +132,7 @@ class BundleWriter(L.Callback):
     def lacks(self, folder: str, updates: int) -> bool:
         """True when the run folder has no bundle of a run of ``updates``."""
         path = Path(folder) / self.folder
-        return not path.is_dir() or bundle.read_recipe(path)["info"].get("update", -1) < updates
+        return not _is_whole(path) or bundle.read_recipe(path)["info"].get("update", -1) < updates
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse to ``validate`` other weights where a fit has left its bundle and slice."""
@@ -152,7 +152,7 @@ class BundleWriter(L.Callback):
 
     @staticmethod
     def _of_a_fit(folder: Path) -> bool:
-        return folder.is_dir() and bundle.read_recipe(folder)["info"].get("update", 0) > 0
+        return _is_whole(folder) and bundle.read_recipe(folder)["info"].get("update", 0) > 0
 
     def _write(self, trainer: L.Trainer, stage: Any) -> None:
         self._written = int(trainer.global_step)
@@ -165,6 +165,11 @@ class BundleWriter(L.Callback):
         if store is not None:
             info["identities"] = store.meta["identities"]
         bundle.save_bundle(Path(trainer.default_root_dir) / self.folder, stage.model, info, averaged(trainer))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle was written to its end: one that a kill cut short has weights and no recipe."""
+    return (folder / bundle.RECIPE).is_file()
 
 
 def averaged(trainer: L.Trainer) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fluxlight.cli.arguments import Arguments
-from fluxlight.files import read_jsonl, write_jsonl
+from fluxlight.files import claimed, read_jsonl, write_jsonl
 from fluxlight.mining.select import read_ids, select_experts, select_pairs, usable
 
 
@@ -36,7 +36,8 @@ def main(args: Sequence[str] | None = None) -> int:
         chosen = select_experts(rows, given.weight_reward, given.weight_clap, given.top, forbidden)
     else:
         chosen = select_pairs(rows, given.key, given.margin, forbidden)
-    write_jsonl(out, chosen)
+    with claimed(given.candidates):
+        write_jsonl(out, chosen)
     columns = ("reward", "clap") if given.kind == "experts" else (given.key,)
     failed = sum(bool(row.get("error")) for row in rows)
     unscored = sum(not row.get("error") and not usable([row], *columns) for row in rows)
