@@ -118,6 +118,12 @@ def end(trainer: L.Trainer, verb: str) -> None:
     write_json(path, {**said, verb: {**said.get(verb, {}), **facts}})
 
 
+def unfinished(run: str | Path) -> bool:
+    """True where a fit has begun in the folder and not said that it ended."""
+    fit = _read(Path(run) / NAME).get("fit")
+    return fit is not None and "ended" not in fit
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path))

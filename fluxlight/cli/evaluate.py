@@ -10,7 +10,7 @@ from typing import Any
 
 from fluxlight.cli.arguments import Arguments, named, within
 from fluxlight.evaluation.compare import enough, pairs_of
-from fluxlight.files import hash_of, no_double
+from fluxlight.files import claimed, hash_of, no_double
 from fluxlight.measures import EXTRAS
 
 PAIR = named("NAME=VALUE")
@@ -97,8 +97,7 @@ def _references(args: argparse.Namespace, protocols: Sequence[str], clap: Any, s
 
 
 def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
-    from fluxlight.clips.folders import find_clips, rendering_of
-    from fluxlight.evaluation.evaluate import evaluate
+    from fluxlight.clips.folders import find_clips
     from fluxlight.evaluation.judges import load_judges
     from fluxlight.prompts import read_prompts
 
@@ -117,6 +116,18 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
     pairs = _pairs(args, list(systems))
     protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
     judges, show = load_judges(args.judges), sys.stderr.isatty()
+    # the folder may be a chain's, whose other folders are written by others
+    with claimed(args.out, ("", "plots"), make=True):
+        return _judge(args, systems, prompts, seeds, pairs, protocols, judges, show)
+
+
+def _judge(
+    args: argparse.Namespace, systems: dict[str, str], prompts: list[Any], seeds: dict[str, list[str]],
+    pairs: list[tuple[str, str]], protocols: list[str], judges: Any, show: bool,
+) -> int:  # fmt: skip
+    from fluxlight.clips.folders import rendering_of
+    from fluxlight.evaluation.evaluate import evaluate
+
     references = _references(args, protocols, next(iter(judges.claps.values())), show)
     optimised = args.optimised if args.optimised is not None else sorted(judges.optimised)
     result = evaluate(

@@ -94,6 +94,7 @@ def _run(given: dict[str, Any]) -> int:
     import torch
 
     from fluxlight.device import chosen
+    from fluxlight.files import claimed
     from fluxlight.generate.generator import Generator
     from fluxlight.generate.pipeline import Notice
     from fluxlight.generate.prompts import from_file, from_texts
@@ -126,10 +127,11 @@ def _run(given: dict[str, Any]) -> int:
     if given["raw"]:
         generator.postprocess = []
     reward = find_reward(given["reward"]) if given["reward"] else None
-    rows = render(
-        generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
-        progress=True,
-    )  # fmt: skip
+    with claimed(given["out"], make=True):
+        rows = render(
+            generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
+            progress=True,
+        )  # fmt: skip
     failed = [row for row in rows if row["error"]]
     for row in failed:
         say(f"{row['id']}: {row['error']}")
