@@ -28,7 +28,7 @@ def main(args: list[str]) -> int:
         known = {m for row in results.values() for m in row}
         if unknown := sorted(set(chosen.measures) - known):
             raise ValueError(
-                f"--measures: {', '.join(unknown)} is in no row (there are {', '.join(sorted(known))})"
+                f"--measures: {', '.join(unknown)} is in no row: choose among {', '.join(sorted(known))}"
             )
         results = {system: {m: row[m] for m in chosen.measures if m in row} for system, row in results.items()}
     measures = list(dict.fromkeys(m for row in results.values() for m in row))

@@ -110,7 +110,8 @@ def _check_out(out: Path, source: Path) -> None:
     if CARD in there and not _is_sealed(out / CARD):
         raise ValueError(f"--out {out} holds a {CARD} that is not as an export wrote it: move it away, "
                          "or choose another folder")  # fmt: skip
-    if CONFIG in there and read_json(out / CONFIG).get("library_name") != LIBRARY:
+    config = read_json(out / CONFIG) if CONFIG in there else {"library_name": LIBRARY}
+    if not isinstance(config, dict) or config.get("library_name") != LIBRARY:
         raise ValueError(f"--out {out} holds the {CONFIG} of something else: choose another folder")
     if CONFIG not in there and (own := sorted(there & parts)):
         raise ValueError(f"--out {out} holds {own[0]}, which no export wrote: choose another folder")
