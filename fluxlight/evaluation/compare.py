@@ -69,7 +69,7 @@ def pairs_of(names: Sequence[str], against: Against) -> list[tuple[str, str]]:
         pairs = [pair for k, pair in enumerate(given) if pair[::-1] not in given[:k]]
         named = {name for pair in pairs for name in pair}
     if unknown := sorted(named - set(names)):
-        raise ValueError(f"baseline: {', '.join(unknown)} is no system of this table ({', '.join(names)})")
+        raise ValueError(f"baseline: {', '.join(unknown)} is no system of this table: name one of {', '.join(names)}")
     if same := [name for name, other in pairs if name == other]:
         raise ValueError(f"baseline: {', '.join(same)} cannot be compared with itself")
     return sorted(pairs, key=lambda pair: names.index(pair[0]))

@@ -201,8 +201,7 @@ def listening_page(
             f"<div class=row>{clips}</div></article>"
         )
     template = (files("fluxlight.report") / "listening.html").read_text(encoding="utf-8")
-    page_text = template
-    for key, value in {
+    values = {
         "TITLE": html.escape(title),
         "SUMMARY": _summary(result, metrics) + _plots(page),
         "CARDS": "\n".join(cards),
@@ -210,7 +209,8 @@ def listening_page(
         "SAMPLE": str(min(SAMPLE, len(ids))),
         "SEED": str(SEED),
         "METRICS": json.dumps([label(m) for m in metrics]).replace("<", "\\u003c"),
-    }.items():
-        page_text = page_text.replace(f"@@{key}@@", value)
+    }
+    # in one pass: a prompt that holds a key of the template is a prompt
+    page_text = re.sub(r"@@(\w+)@@", lambda key: values[key[1]], template)
     write_text(page, page_text)
     return page
