@@ -15,6 +15,7 @@ from fluxlight.evaluation.sets import SetMeasure, set_measures
 from fluxlight.metrics.clap_score import retrieval, shuffled_scores
 from fluxlight.metrics.diversity import diversity, diversity_per_prompt
 from fluxlight.metrics.reference import Reference
+from fluxlight.metrics.resampling import DRAWS
 from fluxlight.metrics.statistics import paired, spearman
 
 HEARD_SECONDS = 10.0
@@ -157,7 +158,7 @@ def hints(files: Mapping[str, Mapping[str, Any]], reference: Reference | None = 
 def compare(
     rows: Sequence[PerClip], reference: Reference | None = None, set_judge: str | None = None,
     against: Against = None, resamples: int = 1000, repeats: int = 20, seed: int = 0, extra: Sequence[str] = (),
-    windows: Reference | None = None, margins: Mapping[str, float] | None = None,
+    windows: Reference | None = None, margins: Mapping[str, float] | None = None, draws: int = DRAWS,
 ) -> dict[str, Any]:  # fmt: skip
     """The table of one loudness protocol.
 
@@ -172,6 +173,7 @@ def compare(
         extra: more set measures, of ``fluxlight.measures.EXTRAS``.
         windows: reference of fadtk's windows, for the extra ``fad_windows``.
         margins: measure -> largest difference that counts as none: adds tests of equivalence.
+        draws: of an interval; fewer than the default make a table whose intervals are not those of others.
 
     Returns:
         ``systems`` name -> values; ``comparisons``, one per pair and measure with ``p`` and ``p_holm`` (one family over
@@ -213,7 +215,7 @@ def compare(
         systems[row.system] = entry
 
     table: dict[str, Any] = {"order": names, "metrics": metrics, "systems": systems}
-    table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed, margins)
+    table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed, margins, draws)
     table["hints"] = hints({name: entry["files"] for name, entry in systems.items() if "files" in entry}, reference)
     if reference is not None and measures:
         table["reference"] = {**reference.frame(), "identity": reference.identity, "faults": reference.faults}

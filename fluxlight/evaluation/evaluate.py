@@ -51,7 +51,7 @@ def summarise(
     optimised: Sequence[str] | frozenset[str] = (), against: Against = None,
     resamples: int = 1000, repeats: int = 20, seed: int = 0, leave_out_faulty: bool = False,
     frame: Mapping[str, Any] | None = None, extra: Sequence[str] = (),
-    windows: Mapping[str, Reference] | None = None, margins: Mapping[str, float] | None = None,
+    windows: Mapping[str, Reference] | None = None, margins: Mapping[str, float] | None = None, draws: int = DRAWS,
 ) -> dict[str, Any]:  # fmt: skip
     """The result of measured systems: protocol -> (rows, reference) in, tables with their frame out.
 
@@ -64,7 +64,7 @@ def summarise(
         frame: more facts for the frame (noise seed, sampling steps, post-processing ...).
         extra: more set measures: "fad_windows" (fadtk's definition), "mad", "diversity".
         windows: protocol -> reference of fadtk's windows, for "fad_windows".
-        margins: see ``compare``.
+        margins, draws: see ``compare``.
     """
     rows = next(iter(tables.values()))[0]
     faults = {run.system: run.faults for row in rows for runs in row.grid() for run in runs if run.faults}
@@ -83,7 +83,7 @@ def summarise(
             "optimised": sorted(optimised),
             "statistics_seed": seed,
             "resamples": resamples,
-            "draws": DRAWS,
+            "draws": draws,
             "interval": 0.95,
             "left_out": sorted(left_out),
         },
@@ -94,7 +94,9 @@ def summarise(
     set_judge = next(iter(judges.claps), None) if judges else None
     for protocol, (measured, reference) in tables.items():
         of_windows = (windows or {}).get(protocol)
-        table = compare(measured, reference, set_judge, against, resamples, repeats, seed, extra, of_windows, margins)
+        table = compare(
+            measured, reference, set_judge, against, resamples, repeats, seed, extra, of_windows, margins, draws
+        )
         result["tables"][protocol] = {
             "loudness": PROTOCOLS.get(protocol, "precomputed scores, loudness not known"),
             **table,

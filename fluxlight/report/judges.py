@@ -50,34 +50,46 @@ def card_lines(card: Mapping[str, Any] | None, judges: Mapping[str, str]) -> lis
     """The card as Markdown, with a heading; without one, how to make it."""
     head = ["## What the judges are worth", ""]
     if card is None:
-        return [*head, "No report card of these judges is there: `fluxlight report-card --judges WORLD` makes one.", ""]
+        return [*head, NO_CARD, ""]
+    return [*head, grid(*card_table(card)), "", *(f"- {note}" for note in card_notes(card, judges)), ""]
+
+
+NO_CARD = "No report card of these judges is there: `fluxlight report-card --judges WORLD` makes one."
+
+
+def card_table(card: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: a judge a row, its accuracy on every kind of planted pair, and what it does not hear."""
     known = card["judges"]
-    ladders = list(next(iter(known.values()))["planted"])
-    titles = [_title(ladder, next(iter(known.values()))["planted"][ladder]) for ladder in ladders]
-    rows = [[label(name), *(_accuracy(judge["planted"][k]) for k in ladders), _unheard(judge)]
+    first = next(iter(known.values()))["planted"]
+    rows = [[label(name), *(_accuracy(judge["planted"][k]) for k in first), _unheard(judge)]
             for name, judge in known.items()]  # fmt: skip
-    lines = [*head, grid(["judge", *titles, "does not hear"], rows), ""]
-    lines.append(
-        f"- Accuracy on planted pairs, mildest to strongest step: how often the clean clip (or its own caption) scores "
+    return ["judge", *(_title(ladder, steps) for ladder, steps in first.items()), "does not hear"], rows
+
+
+def card_notes(card: Mapping[str, Any], judges: Mapping[str, str]) -> list[str]:
+    """What belongs beside the table, a sentence or two each."""
+    known = card["judges"]
+    lines = [
+        "Accuracy on planted pairs, mildest to strongest step: how often the clean clip (or its own caption) scores "
         f"higher, n = {card['n']} clips, {card['loudness']} loudness ({card['material']}; {card['date']}). Does not "
-        "hear: the interval of the strongest step holds one half. A judge that passes hears this damage, not music."
-    )
+        "hear: the interval of the strongest step holds one half. A judge that passes hears this damage, not music.",
+        f"Judges hear the centre {card['hears_seconds']:g} s of a clip; nothing beyond was judged.",
+    ]
     for pair in card["agreement"]:
         damaged = f", {pair['damaged']:+.2f} over damaged ones" if "damaged" in pair else ""
         one, other = (label(name) for name in pair["judges"])
         within = f"Spearman {pair['within']:+.2f}{damaged}"
-        lines.append(f"- Rank agreement of {one} and {other} inside one system: {within}.")
-    lines.append(f"- Judges hear the centre {card['hears_seconds']:g} s of a clip; nothing beyond was judged.")
+        lines.append(f"Rank agreement of {one} and {other} inside one system: {within}.")
     for kind, found in card.get("false_alarms", {}).items():
         share = found["family"]
         lines.append(
-            f"- False alarms of a table ({KINDS[kind]}, n = {found['n']}): {100 * share['share']:.1f} % "
+            f"False alarms of a table ({KINDS[kind]}, n = {found['n']}): {100 * share['share']:.1f} % "
             f"[{100 * share['low']:.1f}, {100 * share['high']:.1f}] of {share['trials']} trials."
         )
     lines += [line for name, judge in known.items() for line in _before(label(name), judge["measured_before"])]
     if absent := [label(name) for name in judges if name not in known]:
-        lines.append(f"- Not on this card: {', '.join(absent)}.")
-    return [*lines, ""]
+        lines.append(f"Not on this card: {', '.join(absent)}.")
+    return lines
 
 
 KINDS = {"noise": "same model, other noise", "halves": "same data, other halves"}
@@ -107,10 +119,10 @@ def _before(name: str, facts: Mapping[str, Any]) -> list[str]:
         parts = [f"{kind.replace('_', ' ')} {f['level'][0]:.2f} ({f['never_met'][0]:.2f})"
                  for kind, f in faults.items()]  # fmt: skip
         lines.append(
-            f"- {name}, mild against strong fault of one piece (in brackets: a kind it never met): {', '.join(parts)}; "
+            f"{name}, mild against strong fault of one piece (in brackets: a kind it never met): {', '.join(parts)}; "
             f"own caption against one of the same genre {facts['caption_same_genre'][0]:.2f}."
         )
     if words := facts.get("words"):
         parts = [f"{word.replace('_', ' ')} {f['accuracy']:.2f} ({f['guessing']:.2f})" for word, f in words.items()]
-        lines.append(f"- {name}, right word of a prompt (in brackets: always the commonest): {', '.join(parts)}.")
+        lines.append(f"{name}, right word of a prompt (in brackets: always the commonest): {', '.join(parts)}.")
     return lines
