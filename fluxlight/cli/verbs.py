@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
     "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
+    "report-card": ("fluxlight.cli.report_card", "what the judges are worth, once, as the file that tables show"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
     "weights": ("fluxlight.cli.weights", "list the published files a config needs, or fetch one"),
     "retrieval": ("fluxlight.cli.retrieval", "measure how well the embedded CLAPs find the right clip"),
