@@ -17,8 +17,9 @@ import yaml
 from experiments import chain
 from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
 from experiments.chain.run_folder import RunFolder
-from experiments.chain.steps import Command, Step, StepFailed, clock, run_steps
+from experiments.chain.steps import Command, Step, StepFailed, run_steps
 from fluxlight.files import read_json
+from fluxlight.progress import clock
 
 SCALES = ("debug", "tiny", "laptop", "small", "full")
 

@@ -24,6 +24,8 @@ from experiments.chain.steps import Command, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``configs`` lies."""
+FIRST = 12
+"""Prompts that are heard first: real, through the codec, from the trunk (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ class Decomposition:
     def steps(self) -> list[Step]:
         """All steps, in the order in which they are run."""
         start = ["trunk"] if self.numbers["trunk"] else []
-        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", needs=("stores",), render=False)]
+        few = ("--data.slice_clips", str(FIRST))
+        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", "", ("stores",), few)]
         branch = "trunk" if start else ""
         return [
-            *([self.corpus(), self.stores()] if self.numbers["corpus"] else [self.given()]),
+            *([self.corpus(), self.first(), self.stores()] if self.numbers["corpus"] else [self.given()]),
             *(trunk if start else []),
             self.fit("row0", "row0_baseline", "Row 0, text only", branch, needs=("stores", *start)),
             self.fit("row1", "score_cond_sft", "Row 1, score-conditioned SFT (v1)", branch, needs=("stores", *start)),
@@ -104,6 +107,13 @@ class Decomposition:
         sizes = [word for split, n in self.numbers["corpus"].items() for word in (f"--{split}", str(n))]
         command = Command("fluxlight", ("corpus", *sizes, "--jobs", str(self.jobs), "--out", self.at("corpus.json")))
         return Step("corpus", "render the captioned corpus", (command,), ("corpus.json",), folders=())
+
+    def first(self) -> Step:
+        """Something to hear before anything is trained."""
+        words = ("--slice", str(self.numbers["corpus"]["slice"]), "--clips", str(FIRST), "--out", self.at("first"))
+        command = Command("experiments.first_sounds", words)
+        outputs = ("first/*/*.wav", "first/prompts.json")
+        return Step("first", "the first sounds: real clips and their round trip", (command,), outputs, ("corpus",))
 
     def stores(self) -> Step:
         """Encode training set and slice; freeze the reference under the judge."""
@@ -210,18 +220,25 @@ class Decomposition:
         titles = ("0 baseline", "1 score-cond. SFT", "2 expert iteration", "3 cross-load v2", "4 CRPO")
         return names | {title: f"row{k}/slice" for k, title in enumerate(titles)}
 
+    def heard(self) -> dict[str, str]:
+        """What there is to hear beside the rows -> folders of clips of the first prompts."""
+        real = {"real": "first/real", "codec round trip": "first/round_trip"} if self.numbers["corpus"] else {}
+        return real | ({"trunk": "trunk/slice"} if self.numbers["trunk"] else {})
+
     def evaluate(self) -> Step:
         """The table, its plots and the listening page."""
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
         words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
         words += self.judges
+        words += [word for name, folder in self.heard().items() for word in ("--listen", f"{name}={self.at(folder)}")]
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
         needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)), "slope")
+        needs += tuple(name for name in ("first", "trunk") if any(f.startswith(name) for f in self.heard().values()))
         command = Command("fluxlight", ("evaluate", *words))
         title = "judge all rows: table, plots, listening page"
-        return Step("evaluate", title, (command,), outputs, needs, ("spectrograms",), shipped_weights())
+        return Step("evaluate", title, (command,), outputs, needs, (), shipped_weights())
 
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""

@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
         "and faulty clips out of a reference folder")  # fmt: skip
     add("--jobs", type=within(1), default=1, help="processes (1)")
     add("--no-page", action="store_true", help="write no listening page")
+    add("--listen", type=PAIR, action="append", default=[], metavar="NAME=FOLDER",
+        help="more clips for the page alone, not judged, of some prompts at least")  # fmt: skip
     return p
 
 
@@ -114,9 +116,10 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
         no_double([str(Path(folder).resolve()) for folder in [systems[name], *folders]], f"--seeds {name}: folder")
     for name, folder in [*systems.items(), *args.seeds]:
         find_clips(folder, ids, name)
+    no_double([*(name for name, _ in args.listen), *systems], "system (--listen NAME=FOLDER)")
     pairs = _pairs(args, list(systems))
     protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
-    judges, show = load_judges(args.judges), sys.stderr.isatty()
+    judges, show = load_judges(args.judges), True
     references = _references(args, protocols, next(iter(judges.claps.values())), show)
     optimised = args.optimised if args.optimised is not None else sorted(judges.optimised)
     result = evaluate(
@@ -130,7 +133,8 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
         from fluxlight.report.listening import listening_page
 
         page = Path(args.out) / "index.html"
-        listening_page(page, prompts, systems, read_json(Path(args.out) / "scores.json"), result)
+        heard, scores = dict(args.listen), read_json(Path(args.out) / "scores.json")
+        listening_page(page, prompts, {**heard, **systems}, scores, result, partial=heard)
     return _finish(result, args)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import warnings
 from typing import Any
 
 from fluxlight.cli.arguments import Arguments
+from fluxlight.progress import note
 
 
 def _score(text: str) -> float | None:
@@ -196,6 +196,4 @@ def find_reward(name: str) -> Any:
 
 def say(line: str) -> None:
     """One line on standard error, above a progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(f"fluxlight generate: {line}", file=sys.stderr)
+    note(f"fluxlight generate: {line}")
