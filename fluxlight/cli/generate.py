@@ -41,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
-    add("--model", required=True, help="model folder, bundle, run folder, or hf://user/name of the hub")
+    add("--model", default=None, help="model folder, bundle, run folder, or hf://user/name of the hub; without it the "
+        "small demo model that is installed with fluxlight")  # fmt: skip
     add("--prompts", dest="file", default=None, metavar="FILE",
         help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
@@ -94,6 +95,7 @@ def _run(given: dict[str, Any]) -> int:
     import torch
 
     from fluxlight.device import chosen
+    from fluxlight.generate.demo import demo
     from fluxlight.generate.generator import Generator
     from fluxlight.generate.pipeline import Notice
     from fluxlight.generate.prompts import from_file, from_texts
@@ -115,7 +117,7 @@ def _run(given: dict[str, Any]) -> int:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device} cannot be used ({str(error).splitlines()[0]}): try cpu") from None
     where = {"weights": given["weights"], "device": device, "trust": given["trust"]}
-    model = given["model"]
+    model = given["model"] or str(demo())
     hub = model.startswith("hf://")
     generator = Generator.from_pretrained(model, **where) if hub else Generator.from_folder(model, **where)
     generator.set_sampler(**find_sampler(given))
