@@ -12,9 +12,9 @@ from callbacks.render_slice import RenderSlice, refuse_averaging_before, weights
 from fluxlight import bundle
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.data import course
-from fluxlight.files import atomic_path
+from fluxlight.files import atomic_path, put_link
 from fluxlight.stages import Stage
-from fluxlight.stages.seal import seal
+from fluxlight.stages.seal import PREVIOUS, seal
 
 
 class LastCheckpoint(Checkpoint):
@@ -22,7 +22,8 @@ class LastCheckpoint(Checkpoint):
 
     A stage's is written before the slice is rendered, so that no rendering, however it ends, costs updates; a run that
     goes on from its end makes what is still missing. It runs after the other callbacks of its hook (Lightning moves
-    checkpoints to the end), so an average has its update.
+    checkpoints to the end), so an average has its update. The checkpoint before stays as ``previous.ckpt``: should a
+    machine fail in a way that cuts ``last.ckpt`` short, a run goes on from there.
 
     Args:
         every: epochs between two checkpoints.
@@ -58,11 +59,19 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
                 seal(temporary)
+                self._keep(path)
                 temporary.replace(path)
             return
         with atomic_path(path) as temporary:
             trainer.save_checkpoint(temporary)
             seal(temporary)
+            self._keep(path)
+
+    @staticmethod
+    def _keep(path: Path) -> None:
+        """Keep what the new checkpoint replaces; it is whole, as a run goes on from no other."""
+        if path.is_file():
+            put_link(path, path.with_name(PREVIOUS))
 
 
 class BundleWriter(L.Callback):

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.rehearsal import rehearse
+from fluxlight.clips.spread import pooled
 from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
 from fluxlight.evaluation.judging import prepare
@@ -36,6 +37,8 @@ class RenderSlice(L.Callback):
     The folder has the format of a candidates folder: ``candidates.jsonl``, ``audio/``, ``latents/``. It is replaced as
     a whole when a new rendering is complete. What is measured is what was written, at the loudness of the tables. A
     clip that is not finite is a row with its error and left out of every measure; ``val/failed`` counts such clips.
+    ``val/spread`` is the rms of the normalised latents, 1 for the training data, ``val/spread_distance`` how far they
+    are from its (`fluxlight.clips.spread`); each row has its own.
     Every process keeps and embeds its own clips; what measures ask for is gathered and sorted. All is let go when the
     validation ends.
 
@@ -106,7 +109,7 @@ class RenderSlice(L.Callback):
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: PromptBatch,
         batch_idx: int,
@@ -114,7 +117,7 @@ class RenderSlice(L.Callback):
     ) -> None:
         """Decode the latents of a batch, if this validation rendered any."""
         if outputs is not None:
-            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
+            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach(), pl_module.model.normalize)
             self._rows += zip(batch.seed.tolist(), rows, strict=True)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -129,6 +132,10 @@ class RenderSlice(L.Callback):
         failures = [row for _, row in everything if row.error]
         self.total = len(everything) - len(failures)
         pl_module.log("val/failed", float(len(failures)), batch_size=len(everything))
+        wide = pooled([row.spread.plain() for _, row in everything if row.spread])
+        if wide is not None:
+            said = {"val/spread": wide.rms, "val/spread_distance": wide.distance}
+            pl_module.log_dict(said, batch_size=len(everything))
         if trainer.is_global_zero:
             # the noise seed is base + position in the slice, hence the order of prompts
             everything.sort(key=lambda item: item[0])

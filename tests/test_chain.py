@@ -166,7 +166,7 @@ def test_every_scale_has_a_plan_whose_needs_come_first(
         assert set(step.needs) <= seen, f"{step.name} needs {set(step.needs) - seen} before it is there"
         assert step.name not in seen
         seen.add(step.name)
-    assert {f"row{k}" for k in range(5)} <= seen and ("trunk" in seen) == numbers["trunk"]
+    assert {"row2c", *(f"row{k}" for k in range(5))} <= seen and ("trunk" in seen) == numbers["trunk"]
 
 
 def test_the_full_scale_is_of_the_published_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -212,6 +212,15 @@ def test_rows_differ_in_nothing_but_what_they_are_about(tmp_path: Path):
     for kind in ("experts", "pairs"):
         select = steps[kind].commands[-1].args
         assert select[select.index("--slice") + 1] == str(tmp_path / "slice")
+    # the control of Row 2 has its recipes and none of its experts
+    for mine, control in (("mixture", "further"), ("row2", "row2c")):
+        own = set(steps[mine].commands[0].args) ^ set(steps[control].commands[0].args)
+        assert "--data.oversample" in own and "experts" not in steps[control].needs
+        assert not any(word.startswith("--plan") or word.endswith(".yaml") for word in own)
+    # nor do pairs come from the captions of the experts
+    skips = [words[words.index("--data.candidates.skip") + 1] for words in
+             (steps[kind].commands[0].args for kind in ("experts", "pairs"))]  # fmt: skip
+    assert skips == ["0", str(plan.numbers["experts"]["prompts"])]
 
 
 # -- the real chain ----------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from fluxlight.cli.select import main as select_main
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import read_jsonl
 from fluxlight.mining import load_audio, load_latents, open_folder, read_candidates, write_batch, write_failures
+from fluxlight.mining.experts import select_experts
 from fluxlight.mining.score import score_folder
-from fluxlight.mining.select import read_ids, select_experts, select_pairs
+from fluxlight.mining.select import read_ids, select_pairs
 from fluxlight.rewards.base import Reward
 
 RATE = 8000

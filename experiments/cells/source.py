@@ -6,6 +6,7 @@ in what it names and in nothing else, whatever the shipped recipes have become s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ class Source:
                 f"step {step} of {self.path} was not given --{name}: this chain cannot carry the experiment"
             )
         return words[places[-1] + 1]
+
+    def given(self, step: str, names: Sequence[str], command: int = 0) -> dict[str, str]:
+        """The values of those of ``names`` that a command line of a step was given."""
+        words = self.words(step, command)
+        return {name: self.option(step, name, command) for name in names if f"--{name}" in words}
 
     @property
     def place(self) -> dict[str, str]:

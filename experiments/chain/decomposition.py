@@ -6,26 +6,28 @@
                                +-> row1 -> experts -> row2 -> row3 -> pairs -> row4
                                     |      predict    mixture,  the same    predict   CRPO
                                     |      score      polish    weights     score
-                                    +-> sweep          select   in v2       select
+                                    |      select               in v2       select
+                                    +-> row2c   the updates of row2 on the store alone
+                                    +-> sweep
 
 Rows share prompts, noise, guidance and post-processing; what a fit renders at its end is what the table measures.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from experiments.chain.numbers import ROOT as ROOT
+from experiments.chain.numbers import asked, shipped_weights, shown
+from experiments.chain.numbers import read_numbers as read_numbers
 from experiments.chain.steps import Command, Step
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Where ``configs`` lies."""
 FIRST = 12
 """Prompts that are heard first: real, through the codec, from the trunk (our choice)."""
+CHOICES = ("weight_reward", "weight_clap", "top", "among", "cap", "least", "label", "key", "margin")
+"""Settings of ``fluxlight select`` that a chain file may have beside the candidates."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Decomposition:
                      self.chosen("experts"), render=False),
             self.fit("row2", "expert_polish", "Row 2, second part: experts alone", "mixture", ("mixture", "experts"),
                      self.chosen("experts")),
+            *self.control(),
             self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
             self.candidates("pairs", "cross_load", "row3"),
             self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
@@ -162,6 +165,15 @@ class Decomposition:
         outputs = (f"{name}/bundle/*", *((f"{name}/slice/**/*",) if render else ()))
         return Step(name, title, (command,), outputs, needs)
 
+    def control(self) -> list[Step]:
+        """Row 2 without its experts: the same updates, rates, noise and times, on the store alone."""
+        alone = ("--data.oversample", "0", "--data.experts_only", "false")
+        first, second = "control: the updates of Row 2's first part, no experts", "control: those of its second"
+        return [
+            self.fit("further", "expert_iter", first, "row1", ("row1",), alone, render=False),
+            self.fit("row2c", "expert_polish", second, "further", ("further",), alone),
+        ]
+
     def validate(self, name: str, recipe: str, title: str, init: str, needs: tuple[str, ...], *more: str) -> Step:
         """Render a model as it is."""
         command = Command("fluxlight", ("validate", *self.stage(recipe, name, init), *more))
@@ -173,8 +185,10 @@ class Decomposition:
         words = [*self.stage(recipe, kind, row), *asked(numbers)]
         for key in ("prompts", "per_prompt", "seed"):
             words += [f"--data.candidates.{key}", str(numbers[key])]
+        # pairs take other captions than the experts
+        words += ["--data.candidates.skip", str(self.numbers["experts"]["prompts"] if kind == "pairs" else 0)]
         folder = ("--candidates", self.at(kind))
-        choice = ("--top", str(numbers["top"])) if kind == "experts" else ()
+        choice = [word for key in CHOICES if numbers.get(key) is not None for word in (f"--{key}", str(numbers[key]))]
         commands = (
             Command("fluxlight", ("predict", *words)),
             Command("fluxlight", ("score", *self.world("scores"), *folder)),
@@ -185,8 +199,10 @@ class Decomposition:
         return Step(kind, f"candidates of {row}: predict, score, select {kind}", commands, outputs, (row, "stores"))
 
     def chosen(self, kind: str) -> tuple[str, ...]:
-        """Where a stage finds its selection."""
-        return (f"--data.{kind}", self.at(kind, f"{kind}.jsonl"))
+        """Where a stage finds its selection, and the spread that experts are brought to."""
+        spread = self.numbers[kind].get("spread")
+        more = () if spread is None else ("--data.spread", str(spread))
+        return (f"--data.{kind}", self.at(kind, f"{kind}.jsonl"), *more)
 
     # -- table ---------------------------------------------------------------------------------------------------
 
@@ -217,8 +233,10 @@ class Decomposition:
     def rows(self) -> dict[str, str]:
         """Rows of the table -> folders of clips."""
         names = {"white noise": "noise", "untrained": "untrained/slice"}
-        titles = ("0 baseline", "1 score-cond. SFT", "2 expert iteration", "3 cross-load v2", "4 CRPO")
-        return names | {title: f"row{k}/slice" for k, title in enumerate(titles)}
+        # each is compared with the one before it: Row 2 with its control, too
+        titles = ("0 baseline", "1 score-cond. SFT", "2c equal further training", "2 expert iteration",
+                  "3 cross-load v2", "4 CRPO")  # fmt: skip
+        return names | {title: f"row{title.split()[0]}/slice" for title in titles}
 
     def heard(self) -> dict[str, str]:
         """What there is to hear beside the rows -> folders of clips of the first prompts."""
@@ -230,12 +248,12 @@ class Decomposition:
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
         words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
-        words += self.judges
         words += [word for name, folder in self.heard().items() for word in ("--listen", f"{name}={self.at(folder)}")]
+        words += ["--against", "2 expert iteration=1 score-cond. SFT", *self.judges]
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
-        needs = ("stores", "noise", "untrained", *(f"row{k}" for k in range(5)), "slope")
-        needs += tuple(name for name in ("first", "trunk") if any(f.startswith(name) for f in self.heard().values()))
+        folders = (*self.heard().values(), *self.rows().values())
+        needs = ("stores", *dict.fromkeys(folder.split("/")[0] for folder in folders), "slope")
         command = Command("fluxlight", ("evaluate", *words))
         title = "judge all rows: table, plots, listening page"
         return Step("evaluate", title, (command,), outputs, needs, (), shipped_weights())
@@ -245,40 +263,3 @@ class Decomposition:
         command = Command("experiments.report", ("--run", str(self.out), "--store", self.place("store")))
         outputs = ("table.md", "provenance.json")
         return Step("report", "one page with everything", (command,), outputs, ("evaluate",), ())
-
-
-def asked(numbers: dict[str, Any]) -> tuple[str, ...]:
-    """Which score candidates are asked for: a quantile of the training scores, or the score itself."""
-    if numbers["score_quantile"] is not None:
-        return ("--model.score_quantile", str(numbers["score_quantile"]))
-    return ("--model.score_quantile", "null", "--model.sampler.score", str(numbers["score"]))
-
-
-def shipped_weights() -> tuple[str, ...]:
-    """The frozen weights of codec and judges: another version of them makes another table."""
-    return tuple(map(str, sorted((ROOT / "fluxlight" / "embedded" / "weights").glob("*.safetensors"))))
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    short = os.path.relpath(path)
-    return str(path) if short.startswith("..") else short
-
-
-def read_numbers(scale: str) -> dict[str, Any]:
-    """The chain file of a scale, by its name or as a path of its own."""
-    folder = ROOT / "configs" / "chain"
-    path = Path(scale) if scale.endswith((".yaml", ".yml")) else folder / f"{scale}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ValueError(f"scale {scale!r} is unknown: choose one of {known}, or give a YAML like configs/chain/*.yaml")
-    numbers = yaml.safe_load(path.read_text(encoding="utf-8"))
-    wanted = {"overlay", "corpus", "trunk", "experts", "pairs", "sweep", "resamples"}
-    if not isinstance(numbers, dict) or wanted - set(numbers):
-        lacking = ", ".join(sorted(wanted - set(numbers or ())))
-        raise ValueError(f"{path} lacks {lacking}: start from configs/chain/debug.yaml")
-    if numbers["sweep"]["points"] < 2:
-        raise ValueError(f"{path}: sweep.points is {numbers['sweep']['points']}, a slope needs at least 2")
-    if not numbers["corpus"] and {"store", "slice", "reference"} - set(numbers.get("stores") or ()):
-        raise ValueError(f"{path}: corpus is null, so stores must name store, slice and reference")
-    return numbers

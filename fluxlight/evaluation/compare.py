@@ -199,7 +199,10 @@ def compare(
 
     systems: dict[str, Any] = {}
     for row in rows:
-        entry: dict[str, Any] = {"n": len(row.prompts), "info": row.info}
+        info = {key: value for key, value in row.info.items() if key != "spread"}
+        entry: dict[str, Any] = {"n": len(row.prompts), "info": info}
+        if "spread" in row.info:
+            entry["spread"] = row.info["spread"]
         entry["scores"] = {name: asdict(t_interval(row.scores[name])) for name in metrics}
         if set_judge:
             entry["distances"] = {k: asdict(jackknife(m.make(m.clips(row)))) for k, m in measures.items()}

@@ -1,8 +1,7 @@
-"""Selection: scored candidates -> experts or preference pairs. A pure function of rows; no audio, no model, no random.
+"""Selection: scored candidates -> preference pairs. A pure function of rows; no audio, no model, no random.
 
-- experts (FACTS section 3): z-scored reward and z-scored CLAP blended, the top decile kept;
-- pairs (FACTS section 10): per prompt the candidate with the highest against the one with the lowest CLAP score, never
-  the same clip.
+Pairs (FACTS section 10): per prompt the candidate with the highest against the one with the lowest CLAP score, never
+the same clip. Experts: `fluxlight.mining.experts`.
 
 Candidates come from training captions only: ids of the evaluation slice are refused.
 """
@@ -10,7 +9,7 @@ Candidates come from training captions only: ids of the evaluation slice are ref
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ def usable(rows: Iterable[Row], *columns: str) -> list[Row]:
     return [kept[key] for key in sorted(kept)]
 
 
-def z_scores(values: Sequence[float]) -> list[float]:
-    """``(value - mean) / standard deviation`` (population); zeros where all values are equal."""
-    mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-    # a spread at rounding level is no spread: it would blow noise up to unit variance
-    flat = deviation <= 1e-12 * max(1.0, abs(mean))
-    return [0.0 if flat else (value - mean) / deviation for value in values]
-
-
 def refuse_slice(rows: Iterable[Row], slice_ids: Collection[str]) -> None:
     """Raise if any row was made for a prompt of the evaluation slice."""
     found = sorted({str(row["id"]) for row in rows} & set(slice_ids))
@@ -49,43 +39,6 @@ def refuse_slice(rows: Iterable[Row], slice_ids: Collection[str]) -> None:
             f"{len(found)} candidate ids belong to the evaluation slice (first: {found[0]}): "
             "candidates for training come from training captions only, predict on those"
         )
-
-
-def select_experts(
-    rows: Iterable[Row],
-    weight_reward: float = 0.5,
-    weight_clap: float = 0.5,
-    top: float = 0.1,
-    slice_ids: Collection[str] = (),
-) -> list[Row]:
-    """The best scored candidates by ``weight_reward z(reward) + weight_clap z(clap)``.
-
-    Args:
-        rows: scored candidates; those with an error or without finite scores are passed over.
-        weight_reward: weight of the z-scored reward; equal weights are the published choice [S] (FACTS section 3).
-        weight_clap: weight of the z-scored CLAP similarity.
-        top: share of the usable rows that is kept, rounded up: the top decile [S].
-        slice_ids: ids that must not occur.
-
-    Returns:
-        The rows, best first, with ``z_reward``, ``z_clap``, ``blend`` and ``rank`` (1 = best) added. Ties go to the
-        smaller key, so the order of the input never matters.
-    """
-    if not 0 < top <= 1:
-        raise ValueError(f"top is {top}: it is the share that is kept, above 0 and at most 1")
-    refuse_slice(rows := list(rows), slice_ids)
-    good = usable(rows, "reward", "clap")
-    if not good:
-        raise ValueError(f"none of {len(rows)} rows has finite scores: run `fluxlight score` and look at the errors")
-    reward, clap = z_scores([row["reward"] for row in good]), z_scores([row["clap"] for row in good])
-    scored = [
-        {**row, "z_reward": r, "z_clap": c, "blend": weight_reward * r + weight_clap * c}
-        for row, r, c in zip(good, reward, clap, strict=True)
-    ]
-    scored.sort(key=lambda row: (-row["blend"], key_of(row)))
-    # 1e-9: 0.1 * 640 must be 64, not 65, whatever the binary fraction says
-    kept = scored[: max(1, math.ceil(top * len(scored) - 1e-9))]
-    return [{**row, "rank": rank} for rank, row in enumerate(kept, 1)]
 
 
 def select_pairs(

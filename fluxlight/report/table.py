@@ -84,6 +84,8 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
     head += ["own - shuffled prompt"] if owns else []
     within = any("diversity_per_prompt" in entry for entry in systems.values())
     head += ["diversity within a prompt"] if within else []
+    wide = any("spread" in entry for entry in systems.values())
+    head += ["spread", "spread's distance"] if wide else []
     rows = []
     for name in table["order"]:
         entry = systems[name]
@@ -98,6 +100,9 @@ def means_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str:
         if within:
             known = "diversity_per_prompt" in entry
             cells.append(f"{number(entry['diversity_per_prompt'])} ({entry['seeds']} seeds)" if known else "")
+        if wide:
+            spread = entry.get("spread")
+            cells += [number(spread["rms"]), number(spread["distance"])] if spread else ["", ""]
         rows.append([name, *cells])
     floor = table.get("floor", {})
     if distances and "unavailable" not in floor:
@@ -179,6 +184,11 @@ def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
                 f"- Floor: {f['n']} reference clips held out against the other {f['rest']}, {f['repeats']} times. "
                 f"FAD at n = {f['n']} is mostly bias: read it as a distance above the floor. KAD is unbiased."
             )
+    if any("spread" in entry for entry in table["systems"].values()):
+        notes.append(
+            "- Spread: rms of the normalised latents, 1 for the training data (above: wider, below: narrower); its "
+            "distance to the data's, in the data's standard deviations per channel. FAD follows it."
+        )
     tests = len(table["comparisons"])
     least = max((1 / (c["resamples"] + 1) for c in table["comparisons"] if "resamples" in c), default=0.0)
     if tests * least >= 0.05:

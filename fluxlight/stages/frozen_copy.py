@@ -1,4 +1,4 @@
-"""FrozenCopy: a copy of the model that no training moves: a reference, or the policy that drew the clips."""
+"""FrozenCopy: a copy of the model that no gradient moves: a reference, or the policy that drew the clips."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ class FrozenCopy:
     def to(self, device: torch.device) -> None:
         """Bring the copy to ``device``."""
         self._model.to(device)
+
+    def follow(self, model: FluxModel, decay: float) -> None:
+        """Move each weight to decay x itself + (1 - decay) x that of ``model``."""
+        with torch.no_grad():
+            for mine, other in zip(self._model.parameters(), model.parameters(), strict=True):
+                mine.lerp_(other.detach(), 1 - decay)
 
     def state(self) -> dict[str, Any]:
         """Its weights and buffers by name, for a checkpoint."""
