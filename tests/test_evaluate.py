@@ -16,7 +16,8 @@ from fluxlight.evaluation.compare import pairs_of
 from fluxlight.evaluation.evaluate import evaluate
 from fluxlight.evaluation.measure import reference_from_clips, reference_from_files
 from fluxlight.report.listening import listening_page
-from fluxlight.report.table import decomposition_table, label
+from fluxlight.report.published import decomposition_table
+from fluxlight.report.table import label
 
 
 def test_published_scores_are_reproduced(shared, tmp_path, capsys) -> None:

@@ -34,9 +34,6 @@ from fluxlight.prompts import Prompt
 N = 12
 
 
-# -- a folder of experiments -----------------------------------------------------------------------------------
-
-
 def system(name: str, shift: float, score: float | None = None) -> PerClip:
     """A system whose clips are those of a common draw, moved."""
     rng = np.random.default_rng(5)

@@ -26,6 +26,7 @@ from fluxlight.clips.write import write_audio
 from fluxlight.files import append_jsonl, atomic_path, claimed, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.postprocess.listing import check_out, clear, list_files, output_of
+from fluxlight.progress import Bar
 from fluxlight.types import Clip
 
 ROWS = "postprocess.jsonl"
@@ -129,9 +130,7 @@ def _is_done(row: Row, job: Job) -> bool:
 
 
 def _progress(results: Iterator[list[Row]], total: int, done: int) -> Iterator[list[Row]]:
-    from tqdm import tqdm
-
-    with tqdm(desc="post-processing", total=total, initial=done, unit="clip", disable=None) as bar:
+    with Bar("post-processing", total, done, "clip") as bar:
         for rows in results:
             yield rows
             bar.update(len(rows))
