@@ -88,11 +88,20 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     first = rows[0]
     said: dict[str, Any] = {key: first.extra[key] for key in ("codec", "step") if key in first.extra}
     # the rest of a sampler's settings is in the run's config.yaml
-    said |= {key: first.extra.get("sampler", {}).get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    sampler = first.extra.get("sampler", {})
+    said |= {key: sampler.get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    said |= {key: sampler[key] for key in ("negative", "negative_score") if key in sampler}
+    said |= {"guidance": named(sampler["guidance"])} if sampler.get("guidance") else {}
     noted = {"postprocess": "; ".join(notes)} if notes else {}
     wide = pooled([row.extra.get("spread") for row in rows])
     said |= {} if wide is None else {"spread": wide.plain()}
     return {"checkpoint": first.checkpoint, "noise_seed": min(row.seed for row in rows), **noted, **said}
+
+
+def named(part: dict[str, Any]) -> str:
+    """A part that was recorded by class path and settings, in one word: ``Rescaled(strength=1.0)``."""
+    settings = ", ".join(f"{name}={value}" for name, value in (part.get("init_args") or {}).items())
+    return f"{part['class_path'].rpartition('.')[2]}({settings})"
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
