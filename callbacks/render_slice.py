@@ -18,6 +18,7 @@ from callbacks.rehearsal import rehearse
 from fluxlight.clips.spread import pooled
 from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
+from fluxlight.device import gather
 from fluxlight.evaluation.judging import prepare
 from fluxlight.files import some_names
 from fluxlight.model import FluxModel
@@ -195,16 +196,6 @@ class RenderSlice(L.Callback):
             joined = sorted(gather(list(zip(self._seeds, mine, strict=True))), key=lambda item: item[0])
             self._cache[key] = torch.stack([value for _, value in joined])
         return self._cache[key]
-
-
-def gather(items: list[Any]) -> list[Any]:
-    """The items of all processes on every process."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return items
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 def weights_hash(model: FluxModel) -> str:

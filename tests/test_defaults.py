@@ -24,6 +24,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "expert_iter": ("ExpertIter", "MixtureData", 150, 2e-4, [], 0.1, "expert_iter"),
     "expert_polish": ("ExpertIter", "MixtureData", 40, 2e-5, [], 0.1, "expert_polish"),
     "crpo": ("CRPO", "PairData", 60, 2e-5, [], 0.0, "preference"),
+    "online": ("Online", "SFTData", 40, 1e-4, [], 0.1, "online"),
 }
 
 
