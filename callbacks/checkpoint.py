@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
 
 from callbacks.render_slice import RenderSlice, refuse_averaging_before, weights_hash
 from fluxlight import bundle
@@ -15,6 +16,9 @@ from fluxlight.data import course
 from fluxlight.files import atomic_path, put_link
 from fluxlight.stages import Stage
 from fluxlight.stages.seal import PREVIOUS, seal
+
+MEASURES = "measures"
+"""Where a checkpoint keeps what had been measured."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -33,6 +37,20 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every: int = 1, name: str = "last.ckpt") -> None:
         super().__init__()
         self.every, self.name, self._saved = every, name, -1
+        self._measures: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what has been measured: a run that goes on from its end has no update that measures again."""
+        found = trainer.callback_metrics
+        checkpoint[MEASURES] = {name: value.detach().cpu().clone() for name, value in sorted(found.items())}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what had been measured."""
+        self._measures = dict(checkpoint.get(MEASURES, {}))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put back what had been measured; Lightning clears it after it has loaded."""
+        trainer.callback_metrics.update(self._measures)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -114,7 +132,7 @@ class BundleWriter(L.Callback):
     def lacks(self, folder: str, updates: int) -> bool:
         """True when the run folder has no bundle of a run of ``updates``."""
         path = Path(folder) / self.folder
-        return not path.is_dir() or bundle.read_recipe(path)["info"].get("update", -1) < updates
+        return not _is_whole(path) or bundle.read_recipe(path)["info"].get("update", -1) < updates
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse to ``validate`` other weights where a fit has left its bundle and slice."""
@@ -134,7 +152,7 @@ class BundleWriter(L.Callback):
 
     @staticmethod
     def _of_a_fit(folder: Path) -> bool:
-        return folder.is_dir() and bundle.read_recipe(folder)["info"].get("update", 0) > 0
+        return _is_whole(folder) and bundle.read_recipe(folder)["info"].get("update", 0) > 0
 
     def _write(self, trainer: L.Trainer, stage: Any) -> None:
         self._written = int(trainer.global_step)
@@ -147,6 +165,11 @@ class BundleWriter(L.Callback):
         if store is not None:
             info["identities"] = store.meta["identities"]
         bundle.save_bundle(Path(trainer.default_root_dir) / self.folder, stage.model, info, averaged(trainer))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle was written to its end: one that a kill cut short has weights and no recipe."""
+    return (folder / bundle.RECIPE).is_file()
 
 
 def averaged(trainer: L.Trainer) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from experiments import chain
-from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.decomposition import Decomposition
+from experiments.chain.numbers import ROOT, read_numbers
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Command, Step, StepFailed, clock, run_steps
 from fluxlight.files import read_json
@@ -166,6 +167,26 @@ def test_every_scale_has_a_plan_whose_needs_come_first(
         assert step.name not in seen
         seen.add(step.name)
     assert {"row2c", *(f"row{k}" for k in range(5))} <= seen and ("trunk" in seen) == numbers["trunk"]
+
+
+def test_further_trainings_share_the_data_and_nothing_else(tmp_path: Path):
+    numbers = read_numbers("debug")
+    plan = Decomposition(tmp_path, numbers, ROOT / numbers["overlay"], trainings=3)
+    steps = {step.name: step for step in plan.steps()}
+    alone = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    # the first training is the one of a chain without further ones: what is made stays made
+    assert all(steps[name] == step for name, step in alone.items() if name != "evaluate")
+    assert {name.split("/")[0] for name in set(steps) - set(alone)} == {"seed43", "seed44"}
+    for name in set(steps) - set(alone):
+        seed = name.split("/")[0]
+        assert {need.split("/")[0] for need in steps[name].needs} <= {seed, "stores"}
+        lines = " ".join(command.line for command in steps[name].commands)
+        own = "fit" in lines.split() or "validate" in lines.split() or "predict" in lines.split()
+        assert own and f"--seed_everything {seed.removeprefix('seed')}" in lines and "--data.slice_seed 42" in lines
+        assert str(tmp_path / "row") not in lines and str(tmp_path / "experts") not in lines
+        assert all(output.startswith(f"{seed}/") for output in steps[name].outputs)
+    words = steps["evaluate"].commands[0].args
+    assert words.count("--seed-of") == 10 and set(steps) >= {*steps["evaluate"].needs}
 
 
 def test_the_full_scale_is_of_the_published_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

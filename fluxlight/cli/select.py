@@ -9,7 +9,7 @@ from typing import Any
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.candidates import key_of
 from fluxlight.clips.spread import Spread, pooled
-from fluxlight.files import read_jsonl, write_json, write_jsonl
+from fluxlight.files import claimed, read_jsonl, write_json, write_jsonl
 from fluxlight.mining.experts import select_experts
 from fluxlight.mining.pairs import BUILDERS, PairBuilder, select_pairs
 from fluxlight.mining.select import read_ids, usable
@@ -48,10 +48,11 @@ def main(args: Sequence[str] | None = None) -> int:
     else:
         builder = _builder(given.by, vars(given))
         chosen = select_pairs(rows, builder, forbidden)
-    write_jsonl(out, chosen)
     spreads = spread_of_choice(rows, chosen)
-    if spreads:
-        write_json(out.with_suffix(".spread.json"), {name: spread.plain() for name, spread in spreads.items()})
+    with claimed(given.candidates):
+        write_jsonl(out, chosen)
+        if spreads:
+            write_json(out.with_suffix(".spread.json"), {name: spread.plain() for name, spread in spreads.items()})
     columns = ("reward", "clap") if given.kind == "experts" else builder.columns
     failed = sum(bool(row.get("error")) for row in rows)
     unscored = sum(not row.get("error") and not usable([row], *columns) for row in rows)

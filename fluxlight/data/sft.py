@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fluxlight.data import course
-from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
+from fluxlight.data.prompts import Planned, PromptBatches, candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.store import LatentStore
 from fluxlight.files import hash_of
@@ -167,14 +167,18 @@ class SFTData(L.LightningDataModule):
         cut = [[item for one in part for item in one] for part in parts]
         return self._loader(self.slice, cut)
 
+    def _planned(self) -> list[Planned]:
+        c = self.candidates
+        return candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed, c.skip)
+
+    def planned(self) -> list[tuple[str, int]]:
+        """(id, seed) of every candidate that ``predict`` draws, in order."""
+        return [(self.store.rows[row]["id"], seed) for batch in self._planned() for row, seed in batch]
+
     def predict_dataloader(self) -> DataLoader:
         """Prompts of candidates that are not there yet."""
-        c = self.candidates
-        batches = candidate_prompts(
-            self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed, c.skip
-        )
         ids = [row["id"] for row in self.store.rows]
-        missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
+        missing = [b for b in self._planned() if not {(ids[row], seed) for row, seed in b} <= self.done]
         rank, world = self._place
         return self._loader(self.store, missing[rank::world])
 

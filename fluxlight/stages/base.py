@@ -49,9 +49,10 @@ class Stage(L.LightningModule):
         init_from: bundle, or published .pth file, whose weights are the start; null starts anew with the statistics of
             the store. What weights lack (published ones have no negative text) is taken from the store.
         weights: which of its weights, "raw" (published) or "ema".
-        skip: name prefixes of the bundle that are not taken.
+        skip: name prefixes of the bundle, or of the published file, that are not taken.
         allow_new: name prefixes of this model that the bundle need not have.
         train_only: name prefixes of the parameters that are trained, the others are frozen; null or none: all.
+        head_prefix: what stands before the names of the score head in a published file; null where it has none.
         sampler: how slice and candidates are rendered.
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
         negative_score_quantile: likewise for ``sampler.negative_score``.
@@ -71,6 +72,7 @@ class Stage(L.LightningModule):
         weights: bundle.Which = "raw",
         skip: list[str] | None = None,
         allow_new: list[str] | None = None,
+        head_prefix: str | None = None,
         sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
         score_quantile: float | None = None,
         negative_score_quantile: float | None = None,
@@ -91,7 +93,7 @@ class Stage(L.LightningModule):
         self._cut, self._origin = 0, origin.Origin()
         self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:
-            bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
+            bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights, head_prefix)
         if train_only:
             freeze_but(self.model, train_only)
 
