@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.rehearsal import rehearse
+from fluxlight.clips.spread import pooled
 from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
 from fluxlight.device import gather
@@ -22,6 +23,7 @@ from fluxlight.evaluation.judging import prepare
 from fluxlight.files import some_names
 from fluxlight.model import FluxModel
 from fluxlight.postprocess import PostProcess
+from fluxlight.prompts import half_of
 from fluxlight.render import Rendered, Renderer
 from fluxlight.types import Clip, PromptBatch
 
@@ -37,6 +39,8 @@ class RenderSlice(L.Callback):
     The folder has the format of a candidates folder: ``candidates.jsonl``, ``audio/``, ``latents/``. It is replaced as
     a whole when a new rendering is complete. What is measured is what was written, at the loudness of the tables. A
     clip that is not finite is a row with its error and left out of every measure; ``val/failed`` counts such clips.
+    ``val/spread`` is the rms of the normalised latents, 1 for the training data, ``val/spread_distance`` how far they
+    are from its (`fluxlight.clips.spread`); each row has its own.
     Every process keeps and embeds its own clips; what measures ask for is gathered and sorted. All is let go when the
     validation ends.
 
@@ -46,6 +50,8 @@ class RenderSlice(L.Callback):
         folder: below the run folder.
         device: where the codec runs: cpu, cuda, mps, or auto for the GPU where there is one; clips of two devices are
             equal to float tolerance only.
+        half: measure this half of the prompts alone ("choose" or "report", `fluxlight.prompts.half_of`): a search
+            that chooses on one leaves the other to report on. All are rendered; null measures all.
 
     Attributes:
         clips: of this process, as delivered, until the validation ends.
@@ -58,8 +64,9 @@ class RenderSlice(L.Callback):
         postprocess: list[PostProcess] | None = None,
         folder: str = "slice",
         device: str = "cpu",
+        half: Literal["choose", "report"] | None = None,
     ) -> None:
-        self.renderer, self.folder = Renderer(codec, postprocess, device), folder
+        self.renderer, self.folder, self.half = Renderer(codec, postprocess, device), folder, half
         self._forget()
 
     def _forget(self) -> None:
@@ -107,7 +114,7 @@ class RenderSlice(L.Callback):
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: PromptBatch,
         batch_idx: int,
@@ -115,7 +122,7 @@ class RenderSlice(L.Callback):
     ) -> None:
         """Decode the latents of a batch, if this validation rendered any."""
         if outputs is not None:
-            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
+            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach(), pl_module.model.normalize)
             self._rows += zip(batch.seed.tolist(), rows, strict=True)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -123,13 +130,17 @@ class RenderSlice(L.Callback):
         everything = gather(self._rows)
         if not everything:
             return
-        fine = [(seed, row) for seed, row in self._rows if not row.error]
+        fine = [(seed, row) for seed, row in self._rows if not row.error and self._counts(row)]
         for _, row in fine:
             row.clip = replace(row.clip, audio=as_written(row.clip.audio))
         self.clips, self._seeds = [row.clip for _, row in fine], [seed for seed, _ in fine]
         failures = [row for _, row in everything if row.error]
-        self.total = len(everything) - len(failures)
+        self.total = sum(not row.error and self._counts(row) for _, row in everything)
         pl_module.log("val/failed", float(len(failures)), batch_size=len(everything))
+        wide = pooled([row.spread.plain() for _, row in everything if row.spread])
+        if wide is not None:
+            said = {"val/spread": wide.rms, "val/spread_distance": wide.distance}
+            pl_module.log_dict(said, batch_size=len(everything))
         if trainer.is_global_zero:
             # the noise seed is base + position in the slice, hence the order of prompts
             everything.sort(key=lambda item: item[0])
@@ -137,6 +148,9 @@ class RenderSlice(L.Callback):
             if failures:
                 names = some_names([row.clip.id for row in failures], 5)
                 rank_zero_warn(f"{len(failures)} of {len(everything)} clips are not finite and not measured: {names}")
+
+    def _counts(self, row: Rendered) -> bool:
+        return self.half is None or half_of(row.clip.id) == self.half
 
     def _write(self, run: Path, stage: Any, step: int, everything: list[tuple[int, Rendered]]) -> None:
         new, final = run / f".{self.folder}.new", run / self.folder

@@ -10,6 +10,7 @@ from typing import Any
 
 from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.clips.found import LeftAside, find_audio
+from fluxlight.clips.spread import pooled
 from fluxlight.files import some_names
 from fluxlight.tables import clip_name, first_double, same
 
@@ -25,7 +26,7 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     """
     folder, system = Path(folder), system or Path(folder).name
     if not folder.is_dir():
-        raise FileNotFoundError(f"system {system}: folder {folder} does not exist")
+        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
     found: dict[str, list[Path]] = {}
     said = ""
     if (folder / ROWS).is_file():
@@ -63,7 +64,10 @@ def found_name(id: str, found: Container[str]) -> str:
 
 
 def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a rendered folder says about itself (weights, sampler, first noise seed, post-processing); else nothing."""
+    """What a rendered folder says about itself; else nothing.
+
+    That is weights, sampler, first noise seed, post-processing, and as ``spread`` that of its normalised latents.
+    """
     if not (Path(folder) / ROWS).is_file():
         return {}
     rows = [row for row in read_candidates(Path(folder)) if not row.error]
@@ -75,6 +79,8 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     # the rest of a sampler's settings is in the run's config.yaml
     said |= {key: first.extra.get("sampler", {}).get(key) for key in ("score", "cfg_weight", "steps", "method")}
     noted = {"postprocess": "; ".join(notes)} if notes else {}
+    wide = pooled([row.extra.get("spread") for row in rows])
+    said |= {} if wide is None else {"spread": wide.plain()}
     return {"checkpoint": first.checkpoint, "noise_seed": min(row.seed for row in rows), **noted, **said}
 
 
@@ -82,7 +88,7 @@ def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Every audio file below ``folder``, sorted by its path there; a `LeftAside` warning names what was not taken."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"reference folder {folder} does not exist")
+        raise FileNotFoundError(f"reference folder {folder} does not exist: give one of clips")
     found = find_audio(folder, SUFFIXES)
     if found.dangling:
         lost = f"{len(found.dangling)} links lead nowhere: {some_names(found.dangling)}"

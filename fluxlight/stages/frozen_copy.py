@@ -1,4 +1,4 @@
-"""FrozenCopy: a copy of the model that no training moves: a reference, or the policy that drew the clips."""
+"""FrozenCopy: a copy of the model that no gradient moves: a reference, or the policy that drew the clips."""
 
 from __future__ import annotations
 
