@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fluxlight.tables import first_double, name_texts, read_prompt_rows
 
@@ -79,6 +80,14 @@ def _warn(cut: int, of: int, limit: int, stacklevel: int) -> None:
         PromptsCut,
         stacklevel=stacklevel,
     )
+
+
+def half_of(id: str) -> Literal["choose", "report"]:
+    """Which half of the prompts an id belongs to: that on which settings are chosen, or that which reports them.
+
+    A bit of the SHA-256 of the id, so it is the same in every set, order and run.
+    """
+    return "report" if hashlib.sha256(id.encode()).digest()[0] % 2 else "choose"
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,10 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
         leave_out_faulty=args.leave_out_faulty, progress=show, extra=args.extra, seeds=seeds,
         info={name: rendering_of(folder) for name, folder in systems.items()},
     )  # fmt: skip
+    from fluxlight.report.costs import write_costs_page
+
+    if line := write_costs_page(args.out, systems):
+        print(line)
     if not args.no_page:
         from fluxlight.files import read_json
         from fluxlight.report.listening import listening_page

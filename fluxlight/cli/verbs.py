@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "postprocess": ("fluxlight.cli.postprocess", "clean and level a folder of clips: Demucs and loudness"),
     "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
     "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
+    "headroom": ("fluxlight.cli.headroom", "which part of a gap to real clips is codec, generator or judge"),
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
     "weights": ("fluxlight.cli.weights", "list the published files a config needs, or fetch one"),
