@@ -79,6 +79,10 @@ class SaveRunConfig(SaveConfigCallback):
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(yaml.safe_load(text))
 
+    def lacks(self, folder: str, updates: int) -> bool:
+        """True where a run was stopped after its last checkpoint, before it said what came of it."""
+        return run_facts.unfinished(folder)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep what was measured at this update."""
         if self.verb and trainer.is_global_zero and not trainer.sanity_checking:

@@ -49,7 +49,7 @@ def provenance(run: Path, store: Path) -> dict[str, Any]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Write ``table.md`` and ``provenance.json`` of a run folder."""
+    """Write ``table.md``, ``provenance.json`` and, with all of it, ``report.json`` of a run folder."""
     parser = Arguments(prog="experiments.report", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of the chain")
     parser.add_argument("--store", type=Path, required=True, help="the training store")
@@ -59,9 +59,11 @@ def main(args: Sequence[str] | None = None) -> int:
         f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}"
         for key, value in made.items()
     ]
-    text = decomposition_table(read_json(run / "table.json"))
-    text += "\n" + sweep_markdown(read_json(run / "sweep.json"))
+    table, sweep = read_json(run / "table.json"), read_json(run / "sweep.json")
+    text = decomposition_table(table) + "\n" + sweep_markdown(sweep)
     write_json(run / "provenance.json", made)
+    write_json(run / "report.json", {"version": 1, "kind": "chain", "evaluation": table, "sweep": sweep,
+                                     "provenance": made})  # fmt: skip
     write_text(run / "table.md", text + "\n## Provenance\n\n" + "\n".join(lines) + "\n")
     return 0
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fluxlight.tables import first_double, name_texts, read_prompt_rows
 
@@ -82,14 +82,6 @@ def _warn(cut: int, of: int, limit: int, stacklevel: int) -> None:
     )
 
 
-def half_of(id: str) -> Literal["choose", "report"]:
-    """Which half of the prompts an id belongs to: that on which settings are chosen, or that which reports them.
-
-    A bit of the SHA-256 of the id, so it is the same in every set, order and run.
-    """
-    return "report" if hashlib.sha256(id.encode()).digest()[0] % 2 else "choose"
-
-
 @dataclass(frozen=True)
 class Prompt:
     """A prompt of the slice."""
@@ -106,6 +98,24 @@ def as_prompts(rows: Sequence[Prompt | Mapping[str, Any]]) -> list[Prompt]:
     if not prompts:
         raise ValueError("prompts: the list is empty")
     return prompts
+
+
+HALVES = ("choose", "report")
+
+
+def half_of(id: str) -> str:
+    """The half of the slice a prompt belongs to: what chooses a setting hears one, what reports hears the other.
+
+    By the SHA-256 of its id, so that it is the same for every run, order and subset (our choice).
+    """
+    return HALVES[hashlib.sha256(id.encode()).digest()[0] % 2]
+
+
+def take_half(prompts: Sequence[Prompt], half: str | None) -> list[Prompt]:
+    """The prompts of a half; all of them for None."""
+    if half is not None and half not in HALVES:
+        raise ValueError(f"half {half!r}: choose one of {', '.join(HALVES)}")
+    return [prompt for prompt in prompts if half is None or half_of(prompt.id) == half]
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from experiments import chain
-from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.decomposition import Decomposition
+from experiments.chain.numbers import ROOT, read_numbers
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Command, Step, StepFailed, clock, run_steps
 from fluxlight.files import read_json
@@ -165,7 +166,27 @@ def test_every_scale_has_a_plan_whose_needs_come_first(
         assert set(step.needs) <= seen, f"{step.name} needs {set(step.needs) - seen} before it is there"
         assert step.name not in seen
         seen.add(step.name)
-    assert {f"row{k}" for k in range(5)} <= seen and ("trunk" in seen) == numbers["trunk"]
+    assert {"row2c", *(f"row{k}" for k in range(5))} <= seen and ("trunk" in seen) == numbers["trunk"]
+
+
+def test_further_trainings_share_the_data_and_nothing_else(tmp_path: Path):
+    numbers = read_numbers("debug")
+    plan = Decomposition(tmp_path, numbers, ROOT / numbers["overlay"], trainings=3)
+    steps = {step.name: step for step in plan.steps()}
+    alone = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    # the first training is the one of a chain without further ones: what is made stays made
+    assert all(steps[name] == step for name, step in alone.items() if name != "evaluate")
+    assert {name.split("/")[0] for name in set(steps) - set(alone)} == {"seed43", "seed44"}
+    for name in set(steps) - set(alone):
+        seed = name.split("/")[0]
+        assert {need.split("/")[0] for need in steps[name].needs} <= {seed, "stores"}
+        lines = " ".join(command.line for command in steps[name].commands)
+        own = "fit" in lines.split() or "validate" in lines.split() or "predict" in lines.split()
+        assert own and f"--seed_everything {seed.removeprefix('seed')}" in lines and "--data.slice_seed 42" in lines
+        assert str(tmp_path / "row") not in lines and str(tmp_path / "experts") not in lines
+        assert all(output.startswith(f"{seed}/") for output in steps[name].outputs)
+    words = steps["evaluate"].commands[0].args
+    assert words.count("--seed-of") == 10 and set(steps) >= {*steps["evaluate"].needs}
 
 
 def test_the_full_scale_is_of_the_published_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -211,6 +232,26 @@ def test_rows_differ_in_nothing_but_what_they_are_about(tmp_path: Path):
     for kind in ("experts", "pairs"):
         select = steps[kind].commands[-1].args
         assert select[select.index("--slice") + 1] == str(tmp_path / "slice")
+    # the control of Row 2 has its recipes and none of its experts
+    for mine, control in (("mixture", "further"), ("row2", "row2c")):
+        own = set(steps[mine].commands[0].args) ^ set(steps[control].commands[0].args)
+        assert "--data.oversample" in own and "experts" not in steps[control].needs
+        assert not any(word.startswith("--plan") or word.endswith(".yaml") for word in own)
+    # nor do pairs come from the captions of the experts
+    skips = [words[words.index("--data.candidates.skip") + 1] for words in
+             (steps[kind].commands[0].args for kind in ("experts", "pairs"))]  # fmt: skip
+    assert skips == ["0", str(plan.numbers["experts"]["prompts"])]
+
+
+def test_a_chain_file_may_choose_another_preference_loss(tmp_path: Path):
+    numbers = read_numbers("tiny")
+    published = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    assert "configs/stages/crpo.yaml" in published["row4"].commands[0].line
+    numbers["pairs"] |= {"loss": {"class": "SDPOLoss", "beta": "auto"}, "by": "everywhere", "cap": 3}
+    other = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    assert "preference.yaml" in (line := other["row4"].commands[0].line)
+    assert "--model.loss SDPOLoss --model.loss.beta auto" in line
+    assert "--cap 3 --by everywhere" in other["pairs"].commands[-1].line
 
 
 # -- the real chain ----------------------------------------------------------------------------------------------

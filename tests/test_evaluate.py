@@ -133,7 +133,7 @@ def test_extra_measures_of_a_row(world) -> None:
     again = render(world[0] / "row1 again", 5, 0.02)
     result = evaluate(
         systems, PROMPTS, references, claps, rewards, {"clap_a"}, world[0] / "out", seconds=SECONDS, resamples=40,
-        repeats=3, extra=("fad_windows", "mad", "diversity"), seeds={"row1": [again]},
+        repeats=3, extra=("fad_windows", "mad", "diversity"), runs={"row1": [[systems["row1"], again]]},
     )  # fmt: skip
     table = result["tables"]["locked"]
     row = table["systems"]["row1"]

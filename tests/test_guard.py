@@ -17,7 +17,7 @@ from fluxlight.data import PairData
 from fluxlight.data.sft import Candidates
 from fluxlight.files import read_json, read_jsonl, write_jsonl
 from fluxlight.losses.nft import NFTLoss
-from fluxlight.mining.select import select_pairs
+from fluxlight.mining.pairs import BUILDERS, select_pairs
 from fluxlight.prompts import half_of
 from fluxlight.sample import Sampler
 from fluxlight.stages import OfflinePolicy
@@ -36,7 +36,7 @@ def hacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     audio = torch.stack([torch.from_numpy(load_audio(folder / "drawn", row)[0]) for row in rows])
     for row, reward in zip(rows, LovesClipping().score(audio, 8000, []).tolist(), strict=True):
         row["reward"] = reward
-    write_jsonl(folder / "drawn/pairs.jsonl", select_pairs(rows, "reward"))
+    write_jsonl(folder / "drawn/pairs.jsonl", select_pairs(rows, BUILDERS["extremes"]("reward")))
     return folder
 
 

@@ -27,7 +27,7 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     """
     folder, system = Path(folder), system or Path(folder).name
     if not folder.is_dir():
-        raise FileNotFoundError(f"system {system}: folder {folder} does not exist")
+        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
     found: dict[str, list[Path]] = {}
     said = ""
     if (folder / ROWS).is_file():
@@ -92,7 +92,7 @@ def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Every audio file below ``folder``, sorted by its path there; a `LeftAside` warning names what was not taken."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"reference folder {folder} does not exist")
+        raise FileNotFoundError(f"reference folder {folder} does not exist: give one of clips")
     found = find_audio(folder, SUFFIXES)
     if found.dangling:
         lost = f"{len(found.dangling)} links lead nowhere: {some_names(found.dangling)}"

@@ -41,6 +41,8 @@ class LatentStoreWriter:
                 )
         else:
             write_json(begun, recipe)
+        if self.finished:
+            shutil.rmtree(self.shards, ignore_errors=True)  # a kill may have come between the last file and this
 
     @property
     def finished(self) -> bool:

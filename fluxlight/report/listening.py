@@ -162,7 +162,8 @@ def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
 def listening_page(
     page: str | os.PathLike[str], prompts: Sequence[Prompt | Mapping[str, Any]],
     systems: Mapping[str, str | os.PathLike[str]], scores: Mapping[str, Mapping[str, Mapping[str, float]]],
-    result: Mapping[str, Any] | None = None, title: str = "Every prompt, every row", copy: bool = False,
+    result: Mapping[str, Any] | None = None, whole: Sequence[Prompt] | None = None,
+    title: str = "Every prompt, every row", copy: bool = False,
 ) -> Path:  # fmt: skip
     """Write ``index.html`` with its spectrograms.
 
@@ -172,12 +173,15 @@ def listening_page(
         systems: row name -> folder of clips, in table order.
         scores: prompt id -> system -> measure -> value (scores.json of an evaluation).
         result: table.json of the evaluation, for the summary on top, the marks and the faults.
+        whole: all prompts the folders have clips of, where only some of them are shown.
         title: heading.
         copy: copy the audio beside the page, so that the folder can be moved; otherwise it is linked where it is.
     """
     page, slice_prompts = Path(page), as_prompts(prompts)
     ids = [p.id for p in slice_prompts]
-    paths = {name: dict(zip(ids, find_clips(folder, ids, name), strict=True)) for name, folder in systems.items()}
+    held = [p.id for p in whole or slice_prompts]
+    found = {name: dict(zip(held, find_clips(folder, held, name), strict=True)) for name, folder in systems.items()}
+    paths = {name: {i: of_row[i] for i in ids} for name, of_row in found.items()}
     metrics = _metrics(scores, result)
     optimised = result["frame"]["optimised"] if result else []
     faults = result["faults"] if result else {}
@@ -201,8 +205,7 @@ def listening_page(
             f"<div class=row>{clips}</div></article>"
         )
     template = (files("fluxlight.report") / "listening.html").read_text(encoding="utf-8")
-    page_text = template
-    for key, value in {
+    values = {
         "TITLE": html.escape(title),
         "SUMMARY": _summary(result, metrics) + _plots(page),
         "CARDS": "\n".join(cards),
@@ -210,7 +213,8 @@ def listening_page(
         "SAMPLE": str(min(SAMPLE, len(ids))),
         "SEED": str(SEED),
         "METRICS": json.dumps([label(m) for m in metrics]).replace("<", "\\u003c"),
-    }.items():
-        page_text = page_text.replace(f"@@{key}@@", value)
+    }
+    # in one pass: a prompt that holds a key of the template is a prompt
+    page_text = re.sub(r"@@(\w+)@@", lambda key: values[key[1]], template)
     write_text(page, page_text)
     return page

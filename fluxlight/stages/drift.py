@@ -9,11 +9,8 @@ from torch import Tensor
 
 from fluxlight.data.store import LatentStore
 from fluxlight.flow import per_sample_loss
-from fluxlight.random import permutation
+from fluxlight.random import permutation, words
 from fluxlight.stages.draws import draw
-
-KEY = 11
-"""Keeps these draws apart from those of training, whose keys end with 0."""
 
 
 class Drift:
@@ -29,8 +26,8 @@ class Drift:
     """
 
     def __init__(self, store: LatentStore, n: int, seed: int) -> None:
-        self.batch = store.batch(permutation(len(store), seed, KEY)[:n])
-        self.draws = draw(self.batch.mean.shape, (seed, 0, 0, KEY))
+        self.batch = store.batch(permutation(len(store), seed, *words("drift"))[:n])
+        self.draws = draw(self.batch.mean.shape, (seed, *words("drift")))
 
     @torch.no_grad()
     def velocities(self, stage: Any) -> Tensor:
