@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "postprocess": ("fluxlight.cli.postprocess", "clean and level a folder of clips: Demucs and loudness"),
     "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
     "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
+    "headroom": ("fluxlight.cli.headroom", "which part of a gap to real clips is codec, generator or judge"),
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
     "report-card": ("fluxlight.cli.report_card", "what the judges are worth, once, as the file that tables show"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
