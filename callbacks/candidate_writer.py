@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import lightning as L
 
 from callbacks.render_slice import check_codec, weights_hash
 from fluxlight.clips.candidates import done_in, open_folder, put_in_order, read_candidates
+from fluxlight.clips.spread import pooled
 from fluxlight.codec import Codec
 from fluxlight.postprocess import PostProcess
 from fluxlight.render import Renderer
@@ -17,6 +19,8 @@ from fluxlight.types import PromptBatch
 
 class CandidateWriter(L.Callback):
     """Decodes candidates and appends them to the run folder (format: `fluxlight.clips.candidates`).
+
+    Each row has the spread of its normalised latent (`fluxlight.clips.spread`); at the end that of all is printed.
 
     Batches that are there already (same id, seed and weights) are not sampled again.
 
@@ -71,16 +75,20 @@ class CandidateWriter(L.Callback):
         """Decode and append a batch; a clip that is not finite becomes a failed row."""
         if outputs is None:
             return
-        rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
+        rows = self.renderer.render(batch.id, batch.prompt, outputs.detach(), pl_module.model.normalize)
         extra = {"sampler": pl_module.sampling, **self.renderer.facts}
         self.renderer.write(
             Path(trainer.default_root_dir), rows, batch.seed.tolist(), self.checkpoint, extra, self.done
         )
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Bring the rows of all processes into the order that one process writes."""
+        """Bring the rows of all processes into the order that one process writes; say how wide their latents lie."""
         trainer.strategy.barrier("candidates")
         data = getattr(trainer, "datamodule", None)
         if trainer.is_global_zero and hasattr(data, "planned"):
             keys = [(id, seed, self.checkpoint) for id, seed in data.planned()]
             put_in_order(Path(trainer.default_root_dir), keys)
+        rows = [row for row in read_candidates(Path(trainer.default_root_dir), missing_ok=True) if not row.error]
+        wide = pooled([row.extra.get("spread") for row in rows])
+        if wide is not None and trainer.is_global_zero:
+            print(f"{wide.clips} candidates: {wide.line()}", file=sys.stderr)

@@ -47,10 +47,11 @@ class SaveRunConfig(SaveConfigCallback):
             path = run / f"{stem}-{number}.yaml"
         else:
             write_text(path, text)
-        run_facts.begin(trainer, verb, yaml.safe_load(text))
+        settings = yaml.safe_load(text)
+        run_facts.begin(trainer, verb, settings)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(yaml.safe_load(text))
+                logger.log_hyperparams(settings)
 
     def lacks(self, folder: str, updates: int) -> bool:
         """True where a run was stopped after its last checkpoint, before it said what came of it."""

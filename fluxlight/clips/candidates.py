@@ -118,6 +118,7 @@ def write_batch(
     done: set[Key] | None = None,
     notes: Sequence[Sequence[str]] | None = None,
     errors: Sequence[str] | None = None,
+    spreads: Sequence[dict[str, Any] | None] | None = None,
 ) -> list[Candidate]:
     """Write one batch of candidates: files first, then all rows in one append.
 
@@ -134,6 +135,7 @@ def write_batch(
         done: keys not to be written again; grown by the keys that were written.
         notes: what was done to each clip, kept in its row.
         errors: why a clip failed, "" where it did not.
+        spreads: `clips.spread.Spread` of each clip's latent as plain values, kept in its row.
 
     Returns:
         The rows that were appended. A clip that is not finite becomes a failed row, without files.
@@ -142,7 +144,8 @@ def write_batch(
     rows = []
     points = latents.detach().float().cpu().numpy()
     for i, (id, prompt, seed) in enumerate(zip(ids, prompts, (int(s) for s in seeds), strict=True)):
-        said = {} if notes is None else {"notes": list(notes[i])}
+        said: dict[str, Any] = {} if notes is None else {"notes": list(notes[i])}
+        said |= {"spread": spreads[i]} if spreads is not None and spreads[i] else {}
         row = Candidate(id, prompt, seed, checkpoint, "", "", extra={**(extra or {}), **said})
         if key_of(row) in done:
             continue

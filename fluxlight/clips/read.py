@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fluxlight.clips.faults import cancelling
+
 LARGEST = 1 << 31
 """Samples of a channel beyond which a header is not believed (13 hours at 44.1 kHz): the file is read to its end."""
 BLOCK = 1 << 18
@@ -53,3 +55,14 @@ def read_clip(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     """Mono samples ``(N,)`` float32 (channel mean) and the sample rate in Hz of an audio file."""
     audio, sample_rate = read_channels(path)
     return audio.mean(axis=1), sample_rate
+
+
+def heard(channels: NDArray[np.float32], path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The mean of channels ``(N, C)`` as ``(N,)``, for whoever learns from it or plays it.
+
+    Raises:
+        ValueError: the channels cancel, so that the mean is a residue of rounding; the line names the file.
+    """
+    if fault := cancelling(channels):
+        raise ValueError(f"audio file {os.fspath(path)}: {fault}: turn one of them round, or leave the file out")
+    return channels.mean(axis=1)

@@ -15,6 +15,7 @@ from fluxlight.data.store import require_keys
 from fluxlight.data.writer import LatentStoreWriter
 from fluxlight.device import chosen
 from fluxlight.encoders import TextAudioModel, TextEncoder
+from fluxlight.progress import track
 from fluxlight.prompts import one_warning, worded
 from fluxlight.rewards import Reward
 
@@ -110,11 +111,10 @@ def _write_shards(
     place: str,
 ) -> int:
     """Write the shards that are missing; how many there are in all."""
-    from tqdm import tqdm
-
     rows = source.rows
     starts = range(0, len(rows), shard)
-    for number, start in enumerate(tqdm(starts, desc=f"encoding {len(rows)} clips", unit="shard", disable=None)):
+    what = f"encoding {len(rows)} {'prompts' if text_only else 'clips'}"
+    for number, start in enumerate(track(starts, what, unit="shard")):
         if writer.has(number):
             continue
         captions = [row["caption"] for row in rows[start : start + shard]]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fluxlight.clips.read import read_channels
+from fluxlight.clips.read import heard, read_channels
 from fluxlight.tables import read_prompt_rows, same
 
 LOWEST = 16_000
@@ -162,7 +162,7 @@ class AudioFolder(Source):
                 f"audio {path} is at {rate} Hz, above {rate // 2} Hz it holds nothing: give it at {LOWEST} Hz or more, "
                 f"or take its line out of {self.captions}"
             )
-        mono = soxr.resample(wave.mean(axis=1), rate, self.sample_rate)[: self.samples]
+        mono = soxr.resample(heard(wave, path), rate, self.sample_rate)[: self.samples]
         peak = float(np.abs(mono).max(initial=0.0))
         if not np.isfinite(peak) or peak < 1e-6:
             raise ValueError(f"audio {path} is silent or not finite: take its line out of {self.captions}")

@@ -130,6 +130,17 @@ def put_link(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> No
             shutil.copyfile(source, temporary)
 
 
+def longest_name(folder: str | os.PathLike[str]) -> int:
+    """Bytes of the longest file name that the disk of ``folder``, which may yet have to be made, takes."""
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        return os.pathconf(there, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not asked on Windows
+        return 255
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     r"""Write ``text`` (UTF-8) atomically; what is no UTF-8 in a file name becomes ``\udcxx``, which JSON reads back."""
     with atomic_path(path) as temporary:

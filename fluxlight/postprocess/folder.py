@@ -27,6 +27,7 @@ from fluxlight.files import append_jsonl, atomic_path, claimed, hash_of, mend_js
 from fluxlight.files.orphans import end_with_parent
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.postprocess.listing import check_out, clear, list_files, output_of
+from fluxlight.progress import Bar
 from fluxlight.types import Clip
 
 ROWS = "postprocess.jsonl"
@@ -130,9 +131,7 @@ def _is_done(row: Row, job: Job) -> bool:
 
 
 def _progress(results: Iterator[list[Row]], total: int, done: int) -> Iterator[list[Row]]:
-    from tqdm import tqdm
-
-    with tqdm(desc="post-processing", total=total, initial=done, unit="clip", disable=None) as bar:
+    with Bar("post-processing", total, done, "clip") as bar:
         for rows in results:
             yield rows
             bar.update(len(rows))
