@@ -33,8 +33,8 @@ def read_scores(files: Mapping[str, str | os.PathLike[str]], prompts: Sequence[P
         table = {same(id): values for id, values in read_values(path, f"scores {metric}", "id").items()}
         if missing := [p.id for p, i in zip(prompts, ids, strict=True) if i not in table]:
             raise ValueError(
-                f"scores {metric}: {len(missing)} prompts have no row in {path} ({some_names(missing)}): score them, or "
-                "take them out of the prompts"
+                f"scores {metric}: {len(missing)} prompts have no row in {path} ({some_names(missing)}): score them, "
+                "or take them out of the prompts"
             )
         if surplus := sorted(set(table) - set(ids)):
             raise ValueError(
