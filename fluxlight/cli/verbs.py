@@ -41,7 +41,8 @@ VERBS: dict[str, tuple[str, str]] = {
 INPUT = (
     ValueError, ImportError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError
 )  # fmt: skip
-"""Errors that another input mends; all others are failures."""
+"""Errors that another input mends; so does one of the packages that read configurations. All others are failures."""
+READERS = ("omegaconf", "jsonargparse")
 
 
 def usage() -> str:
@@ -94,7 +95,7 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
         if os.environ.get("FLUXLIGHT_DEBUG"):
             raise
         print(printable(f"fluxlight {args[0]}: {one_line(error)}"), file=sys.stderr)
-        return 2 if isinstance(error, INPUT) else 1
+        return 2 if _of_input(error) else 1
 
 
 def _run(args: list[str]) -> int:
@@ -118,12 +119,19 @@ def _run(args: list[str]) -> int:
         return end.code if isinstance(end.code, int) else 2
 
 
+def _of_input(error: BaseException) -> bool:
+    """Whether another input mends it."""
+    kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__]
+    configured = any(home in READERS or name == "MisconfigurationException" for home, name in kinds)
+    return isinstance(error, INPUT) or configured
+
+
 def one_line(error: BaseException) -> str:
     """An exception as one line: our own say what to do, others are named."""
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror + (f": {error.filename}" if error.filename else "")
-    plain = isinstance(error, ValueError | OSError | ImportError)
+    plain = isinstance(error, OSError) or _of_input(error)
     return text if plain else f"{type(error).__name__}: {text} (FLUXLIGHT_DEBUG=1 shows where)"
 
 
