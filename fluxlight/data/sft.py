@@ -75,6 +75,7 @@ class SFTData(L.LightningDataModule):
         slice_seed: noise seed of prompt i of the slice is slice_seed + i (published: 42 and 55, FACTS section 4).
         candidates: what ``predict`` draws.
         reference: statistics file of the reference set, for the callbacks that measure; null: no FAD.
+        score_column: scores that were appended to the store (``fluxlight store column``), in place of its own.
         num_workers: processes that read batches; 0 is right for a store in the page cache.
     """
 
@@ -91,11 +92,12 @@ class SFTData(L.LightningDataModule):
         candidates: Candidates = Candidates(),
         reference: str | None = None,
         num_workers: int = 0,
+        score_column: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or batches_per_epoch < 1:
             raise ValueError(f"batch_size {batch_size} and batches_per_epoch {batches_per_epoch} must be at least 1")
-        self.store = LatentStore(store)
+        self.store = LatentStore(store, score_column)
         self.slice = LatentStore(slice) if slice else None
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
         self.slice_clips, self.slice_batch_size, self.slice_seed = slice_clips, slice_batch_size, slice_seed
@@ -165,8 +167,8 @@ class SFTData(L.LightningDataModule):
         """Prompts of candidates that are not there yet."""
         c = self.candidates
         batches = candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed)
-        ids = [row["id"] for row in self.store.rows]
-        missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
+        rows = self.store.rows
+        missing = [batch for batch in batches if not {(rows[row]["id"], seed) for row, seed in batch} <= self.done]
         rank, world = self._place
         return self._loader(self.store, missing[rank::world])
 

@@ -201,7 +201,7 @@ def _sweep(folder: Path) -> None:
             pass
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Worker: leave as soon as the building process is gone; a killed one cannot tell its workers to."""
     parent = parent_process()
     if parent is None:
@@ -228,7 +228,7 @@ def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, in
             return
         # spawned workers: no thread or lock of the caller is copied; FFTs and array code run on one thread each
         with ProcessPoolExecutor(min(jobs, len(calls)), mp_context=get_context("spawn"),
-                                 initializer=_end_with_parent) as workers:
+                                 initializer=end_with_parent) as workers:
             futures = [workers.submit(_render_shard, *call) for call in calls]
             try:
                 for future in as_completed(futures):
