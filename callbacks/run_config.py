@@ -47,10 +47,15 @@ class SaveRunConfig(SaveConfigCallback):
             path = run / f"{stem}-{number}.yaml"
         else:
             write_text(path, text)
-        run_facts.begin(trainer, verb, yaml.safe_load(text))
+        settings = yaml.safe_load(text)
+        run_facts.begin(trainer, verb, settings)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(yaml.safe_load(text))
+                logger.log_hyperparams(settings)
+
+    def lacks(self, folder: str, updates: int) -> bool:
+        """True where a run was stopped after its last checkpoint, before it said what came of it."""
+        return run_facts.unfinished(folder)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep what was measured at this update."""

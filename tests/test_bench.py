@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fluxlight.bench import ceilings, levers, metrics, plan, published_way, s44, training
+from fluxlight import losses
+from fluxlight.bench import ceilings, goals, levers, metrics, plan, published_way, s44, training
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
 from fluxlight.guidance import guide
+from fluxlight.losses import PolicyLoss, PreferenceLoss
+from fluxlight.recorded import names_of
 from fluxlight.sample import Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,6 +138,26 @@ def test_a_training_step_is_accounted_for_whole(settings: Settings) -> None:
     assert step.data["share_of_ceiling"] == pytest.approx(ideal / seconds)
     # all operations have their kind: together they are those of three clips
     assert sum(training._flops(SMALL, 3).values()) == 3 * Work.of(SMALL).training
+
+
+def test_every_goal_of_a_gpu_is_a_line(settings: Settings) -> None:
+    """The code that measures them, in fp32 and small: shares and times are of one step each."""
+    lines = list(goals.lines(settings, SMALL, batch=2, prompts=2, pairs=1))
+    assert {line.part for line in lines} == {"goals"}
+    ways = [(line.data["kind"].split(",")[0], line.data["way"], line.data["batch"]) for line in lines[:4]]
+    assert ways == [(kind, way, 2) for kind in ("training step", "sampling") for way in ("eager", "published")]
+    assert [line.data["bytes"] > 2**20 for line in lines[4:6]] == [True, True]
+    stages = {line.data["stage"]: line.data["of_plain"] for line in lines[6:]}
+    families = {*names_of(losses, (PreferenceLoss, PolicyLoss))}
+    assert families <= set(stages) and stages["flow matching (SFT, expert iteration)"] == 1
+    assert all(value > 0 for value in stages.values())
+
+
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--gpu", "--threads", "1"]) == 0
+    said = capsys.readouterr().out.strip().splitlines()
+    assert len(said) == 1 and "no GPU" in said[0]
 
 
 def test_levers_are_compared_with_all_of_them_on(settings: Settings) -> None:

@@ -80,7 +80,7 @@ def test_windows_of_another_rate_are_those_of_the_whole_and_a_file_is_decoded_on
     begins = [0.0, 0.4, 2.0, 2.8]
     for begin, piece in zip(begins, read_windows(tmp_path / "a.wav", begins, 1.0, RATE), strict=True):
         start = round(begin * RATE)
-        assert len(piece) == RATE and np.abs(piece - whole[start : start + RATE]).max() < 2e-3
+        assert len(piece.wave) == RATE and np.abs(piece.wave - whole[start : start + RATE]).max() < 2e-3
     assert sum(heard) <= len(wave), "four windows, one decoding"
 
 

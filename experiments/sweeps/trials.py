@@ -138,7 +138,7 @@ class Trials:
 
     def start(self, trial: Trial) -> None:
         """Start a trial's process; its words go to ``log.txt``."""
-        from experiments.chain.decomposition import ROOT
+        from experiments.chain.numbers import ROOT
 
         trial.command, trial.state, trial.why = self.command(trial), "running", ""
         environment = self.environment(trial)

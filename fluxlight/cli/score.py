@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fluxlight.files import claimed
 from fluxlight.mining.score import ROWS, score_folder
 
 
@@ -16,7 +17,8 @@ def main(args: Sequence[str] | None = None) -> int:
         "clap": {"class_path": "fluxlight.encoders.clap_a.ClapA"},
     }
     given = settings_of(score_folder, "fluxlight score", __doc__.split("\n")[0], defaults, args)
-    rows = score_folder(**given)
+    with claimed(given["candidates"]):
+        rows = score_folder(**given)
     failed = sum(bool(row["error"]) for row in rows)
     print(f"{len(rows) - failed} candidates scored, {failed} failed -> {given['candidates'] / ROWS}")
     return 0

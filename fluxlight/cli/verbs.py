@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from fluxlight.files.printable import printable
+
 TRAINER = "fluxlight.cli.training"
 VERBS: dict[str, tuple[str, str]] = {
     "fit": (TRAINER, "train a stage, or a judge, from its YAML"),
@@ -29,11 +31,17 @@ VERBS: dict[str, tuple[str, str]] = {
     "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
     "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
+    "report-card": ("fluxlight.cli.report_card", "what the judges are worth, once, as the file that tables show"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
     "weights": ("fluxlight.cli.weights", "list the published files a config needs, or fetch one"),
     "retrieval": ("fluxlight.cli.retrieval", "measure how well the embedded CLAPs find the right clip"),
     "params": ("fluxlight.cli.params", "count a stage's parameters against the 500 M of the track"),
 }
+
+INPUT = (
+    ValueError, ImportError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError
+)  # fmt: skip
+"""Errors that another input mends; all others are failures."""
 
 
 def usage() -> str:
@@ -56,11 +64,12 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
 
     Args:
         args: the command line without the program's name; ``sys.argv`` when None.
-        standalone: True prints an error as one line and returns its exit code (2; 130 after Ctrl-C); False raises it,
-            for callers within the process. Set FLUXLIGHT_DEBUG=1 for tracebacks.
+        standalone: True prints an error as one line and returns its exit code; False raises it, for callers within the
+            process. Set FLUXLIGHT_DEBUG=1 for tracebacks.
 
     Returns:
-        The exit code, 0 when all went well.
+        The exit code: 0 when all went well, 2 for an input that cannot be used, 1 for what failed (a full disk, no
+        network), 130 after Ctrl-C.
     """
     # before torch is loaded: idle threads soon sleep instead of spinning, which costs tenfold when the cores are busy
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -84,8 +93,8 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
     except Exception as error:
         if os.environ.get("FLUXLIGHT_DEBUG"):
             raise
-        print(f"fluxlight {args[0]}: {one_line(error)}", file=sys.stderr)
-        return 2
+        print(printable(f"fluxlight {args[0]}: {one_line(error)}"), file=sys.stderr)
+        return 2 if isinstance(error, INPUT) else 1
 
 
 def _run(args: list[str]) -> int:
@@ -98,10 +107,11 @@ def _run(args: list[str]) -> int:
         callbacks = importlib.import_module("callbacks")
         return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
     from fluxlight.cli.arguments import plain_warnings
+    from fluxlight.cli.output import plain
     from fluxlight.clips.found import LeftAside
 
     try:
-        with plain_warnings(f"fluxlight {verb}", LeftAside):
+        with plain(), plain_warnings(f"fluxlight {verb}", LeftAside):
             return int(module.main(rest) or 0)
     except SystemExit as end:
         # argparse has printed its own line

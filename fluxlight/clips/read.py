@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fluxlight.clips.faults import cancelling
+
 LARGEST = 1 << 31
 """Samples of a channel beyond which a header is not believed (13 hours at 44.1 kHz): the file is read to its end."""
 BLOCK = 1 << 18
@@ -58,6 +60,13 @@ def _blocks(file: Any) -> Iterator[NDArray[np.float32]]:
         yield block
 
 
+class Piece(NamedTuple):
+    """Part of a file: mono samples ``(n,)`` float32, the mean of the channels; and what is wrong with these."""
+
+    wave: NDArray[np.float32]
+    fault: str
+
+
 class Head(NamedTuple):
     """What the header of an audio file says: Hz, and seconds, or None where it states no believable length."""
 
@@ -83,7 +92,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
 
 def read_windows(
     path: str | os.PathLike[str], begins: Sequence[float], seconds: float, target: int
-) -> Iterator[NDArray[np.float32]]:
+) -> Iterator[Piece]:
     """Pieces of a long file as mono samples at ``target`` Hz; the file is decoded once, and no further than needed.
 
     Args:
@@ -93,7 +102,7 @@ def read_windows(
         target: Hz.
 
     Yields:
-        ``(n,)`` float32, the mean of the channels, n at most ``seconds * target``.
+        The pieces, at most ``seconds * target`` samples each.
 
     Raises:
         ValueError: the file cannot be read.
@@ -107,21 +116,23 @@ def read_windows(
             up, down = target // gcd(target, rate), rate // gcd(target, rate)
             # resampling looks around: a twentieth of a second on both sides, whole in both rates
             around = 0 if rate == target else down * max(1, round(rate / 20 / down))
-            blocks, held, first, wanted = _blocks(file), np.zeros(0, np.float32), 0, round(seconds * rate)
+            held = np.zeros((0, file.channels), np.float32)
+            blocks, first, wanted = _blocks(file), 0, round(seconds * rate)
             for begin in begins:
                 start = round(begin * rate)
                 low = max(0, start - around)
                 while first + len(held) < start + wanted + around and (block := next(blocks, None)) is not None:
-                    held = np.concatenate([held, block.mean(axis=1)])
+                    held = np.concatenate([held, block])
                     # what lies before the piece is of no use any more
                     gone = min(max(0, low - first), len(held))
                     held, first = held[gone:], first + gone
                 held, first = held[max(0, low - first) :], max(first, low)
-                piece = held[: start + wanted + around - first]
+                channels = held[: start + wanted + around - first]
+                piece, fault = channels.mean(axis=1), cancelling(channels)
                 if rate != target:
                     before = (start - first) * up // down
                     piece = soxr.resample(piece, rate, target)[before:] if len(piece) else piece
-                yield piece[: round(seconds * target)]
+                yield Piece(piece[: round(seconds * target)], fault)
     except (soundfile.SoundFileError, OSError, MemoryError) as error:
         raise ValueError(str(error).partition(": ")[2] or str(error)) from None
 
@@ -130,3 +141,14 @@ def read_clip(path: str | os.PathLike[str]) -> tuple[NDArray[np.float32], int]:
     """Mono samples ``(N,)`` float32 (channel mean) and the sample rate in Hz of an audio file."""
     audio, sample_rate = read_channels(path)
     return audio.mean(axis=1), sample_rate
+
+
+def heard(channels: NDArray[np.float32], path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The mean of channels ``(N, C)`` as ``(N,)``, for whoever learns from it or plays it.
+
+    Raises:
+        ValueError: the channels cancel, so that the mean is a residue of rounding; the line names the file.
+    """
+    if fault := cancelling(channels):
+        raise ValueError(f"audio file {os.fspath(path)}: {fault}: turn one of them round, or leave the file out")
+    return channels.mean(axis=1)

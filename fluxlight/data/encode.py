@@ -29,7 +29,8 @@ from fluxlight.data.store import LatentStore
 from fluxlight.data.writer import begin
 from fluxlight.device import chosen
 from fluxlight.encoders import TextAudioModel, TextEncoder
-from fluxlight.files import append_jsonl, claim, write_jsonl
+from fluxlight.files import append_jsonl, claimed, write_jsonl
+from fluxlight.progress import Bar
 from fluxlight.prompts import count_cut, one_warning
 from fluxlight.rewards import Reward
 
@@ -119,8 +120,7 @@ def encode(
     place, folder = chosen(device), Path(out)
     heard = None if text_only else reward
     bench = Bench(folder, source, codec, text, clap, heard, (prefix, suffix), precision, size, place)
-    lock = claim(folder)
-    try:
+    with claimed(folder, make=True):
         begin(folder, recipe)
         old = LatentStore(folder) if (folder / "meta.json").exists() else None
         if old is not None and not source.alone:
@@ -130,8 +130,6 @@ def encode(
         plan = make_plan(source, size, share, text_only, f"store {out}")
         facts = {"identities": identities, "text_len": text.length, "recipe": recipe}
         return _prepare(folder, plan, old, bench, facts, negative, jobs)
-    finally:
-        lock.release()
 
 
 def _shard(given: int | str) -> tuple[int, tuple[int, int]]:
@@ -214,10 +212,8 @@ def _work(
     bench: Bench, tasks: Sequence[TextTask | ClipTask], jobs: int, clips: int, out: Path
 ) -> list[Failure]:
     """Do the tasks; what failed."""
-    from tqdm import tqdm
-
     failures: list[Failure] = []
-    with tqdm(total=clips, desc=f"encoding {clips} clips", unit="clip", disable=None if clips else True) as bar:
+    with Bar(f"encoding {clips} clips", clips, unit="clip", show=clips > 0) as bar:
         for done in work(bench, tasks, jobs):
             count_cut(done.cut)
             _note(out, done.failures)

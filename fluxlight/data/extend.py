@@ -10,7 +10,7 @@ import numpy as np
 
 from fluxlight.data.columns import ColumnWriter
 from fluxlight.data.store import LatentStore
-from fluxlight.files import claim, read_json, sha256, write_json
+from fluxlight.files import claimed, read_json, sha256, write_json
 from fluxlight.tables import read_values, same
 
 
@@ -33,8 +33,7 @@ def append_column(folder: str | Path, name: str, values: np.ndarray, made: dict[
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
         raise ValueError(f"column {name} is not finite at id {store.rows[bad]['id']!r}: give every row a number")
-    lock = claim(folder)
-    try:
+    with claimed(folder):
         with ExitStack() as stack:
             writer = ColumnWriter(stack, store.folder, f"column.{name}", "float32")
             writer.add(np.asarray(values, dtype=np.float32))
@@ -43,8 +42,6 @@ def append_column(folder: str | Path, name: str, values: np.ndarray, made: dict[
         meta["files"] = {**meta.get("files", {}), f"column.{name}": writer.files}
         meta["columns"] = {**meta.get("columns", {}), name: made}
         write_json(store.folder / "meta.json", meta)
-    finally:
-        lock.release()
 
 
 def append_scores(folder: str | Path, name: str, table: str | Path, column: str | None = None) -> int:

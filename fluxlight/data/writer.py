@@ -32,6 +32,8 @@ class LatentStoreWriter:
         self.folder, self.recipe, self.precision = Path(folder), recipe, precision
         self.shards = self.folder / "shards"
         begin(self.folder, recipe)
+        if self.finished:
+            shutil.rmtree(self.shards, ignore_errors=True)  # a kill may have come between the last file and this
 
     @property
     def finished(self) -> bool:

@@ -14,7 +14,7 @@ from fluxlight.data.preparation.parts import CLIPS, TEXTS, Parts, runs
 from fluxlight.data.preparation.plan import Plan
 from fluxlight.data.rows import digest
 from fluxlight.data.store import LatentStore
-from fluxlight.files import claim, read_json, write_json
+from fluxlight.files import claimed, read_json, write_json
 from fluxlight.tables import same
 
 Block = dict[str, np.ndarray]
@@ -187,12 +187,9 @@ def join(out: str | Path, stores: Sequence[str | Path]) -> int:
     chosen, text_row = numbered(names)
     size = sum(file.stat().st_size for store in opened for file in store.folder.glob("*.npy"))
     require_space(out, 0.5 * size, "joining stores to")
-    lock = claim(out)
-    try:
+    with claimed(out, make=True):
         _write(out, opened, chosen, text_row, facts)
         write_json(out / "recipe.json", recipe)
-    finally:
-        lock.release()
     return len(text_row)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fluxlight.data.rows import digest
 from fluxlight.data.sources.base import LeftOut, Row, Source, Track
 from fluxlight.data.store import require_ids
+from fluxlight.progress import Bar
 
 Failure = dict[str, Any]
 
@@ -83,8 +84,6 @@ def make_plan(source: Source, size: int, share: tuple[int, int], text_only: bool
     Raises:
         ValueError: there is no row, an id stands twice, or the share is empty.
     """
-    from tqdm import tqdm
-
     tracks = source.tracks
     if not tracks:
         raise ValueError(f"{where}: the source has no rows: there is nothing to encode")
@@ -96,7 +95,7 @@ def make_plan(source: Source, size: int, share: tuple[int, int], text_only: bool
         raise ValueError(f"--shard {i}/{n} is empty: there are {len(groups)} units of work, choose n up to that")
     lines, keys, captions = list[bytes](), list[bytes](), list[str]()
     ids, units, failures = list[str](), list[Unit](), list[Failure]()
-    bar = tqdm(total=sum(map(len, own)), desc="checking", unit="file", disable=True if text_only else None)
+    bar = Bar("checking", sum(map(len, own)), unit="file", show=not text_only)
     for group in own:
         unit = Unit()
         for track in group:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fluxlight.clips.read import Head, read_head, read_windows
+from fluxlight.clips.read import Head, Piece, read_head, read_windows
 from fluxlight.data.rows import digest
 from fluxlight.data.sources.base import LeftOut, Row, Source, Track, as_clip
 from fluxlight.tables import same
@@ -152,7 +152,8 @@ class AudioFiles(Source):
             pieces = read_windows(path, [begin for begin, _ in todo], self.seconds, self.sample_rate)
             for piece in pieces:
                 begin, length = todo[0]
-                yield spans[todo.pop(0)], self._clip(path, head, begin, piece[: round(length * self.sample_rate)])
+                wave = piece.wave[: round(length * self.sample_rate)]
+                yield spans[todo.pop(0)], self._clip(path, head, begin, Piece(wave, piece.fault))
         except ValueError as error:
             said = f"audio {path} is missing or damaged ({error}): put the right file there, or take its line out"
             yield from ((spans[span], LeftOut("unreadable", said)) for span in todo)
@@ -163,11 +164,15 @@ class AudioFiles(Source):
         stop = float(row.get("stop", begin + self.seconds if self.end is None else self.end))
         return begin, min(stop - begin, self.seconds)
 
-    def _clip(self, path: Path, head: Head, begin: float, piece: np.ndarray) -> Tensor | LeftOut:
+    def _clip(self, path: Path, head: Head, begin: float, heard: Piece) -> Tensor | LeftOut:
+        piece = heard.wave
         part = f"audio {path}, from {begin:g} s on,"
         if len(piece) < self.shortest * self.sample_rate:
             said = f"{part} has {len(piece) / self.sample_rate:.2f} s, less than {self.shortest:g}"
             return LeftOut("too short", said, by_rule=True)
+        if heard.fault:
+            said = f"{part} cannot be heard: {heard.fault}: turn one of them round, or take its line out of the table"
+            return LeftOut("channels cancel", said)
         try:
             # of a long file a silent part is left out; where there is one clip a file, its line is to be mended
             return as_clip(piece, self.samples, part, by_rule=self.hop is not None)

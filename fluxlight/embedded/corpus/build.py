@@ -22,6 +22,7 @@ from fluxlight.embedded.corpus.render import RejectedRender, render_piece
 from fluxlight.embedded.corpus.spec import FAULTS, FAULTY_SPLITS, LEVELS, ClipRow, CorpusSpec, generator
 from fluxlight.embedded.corpus.synth import SAMPLES
 from fluxlight.files import atomic_path, cache_folder, hash_of, sha256, write_json
+from fluxlight.progress import Bar
 
 SHARD = 50
 ATTEMPTS = 5
@@ -217,10 +218,8 @@ def end_with_parent() -> None:
 def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, int]], jobs: int, progress: bool) -> None:
     if not todo:
         return
-    from tqdm import tqdm
-
     total = sum(count - have for _, _, count, have in todo)
-    with tqdm(desc="corpus", total=total, unit="clip", disable=None if progress else True) as bar:
+    with Bar("corpus", total, unit="clip", show=progress) as bar:
         calls = [(spec.seed, spec.fault_share, str(root), split, shard, count) for split, shard, count, _ in todo]
         if jobs <= 1 or len(calls) == 1:
             for call in calls:
