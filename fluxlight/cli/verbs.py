@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": (TRAINER, "draw candidates for training captions"),
     "corpus": ("fluxlight.cli.corpus", "render the embedded corpus into the cache folder"),
     "encode": ("fluxlight.cli.encode", "turn audio and captions into a latent store, or prompts into a slice"),
+    "store": ("fluxlight.cli.store", "join, convert, verify latent stores; append a column of scores"),
     "score": ("fluxlight.cli.score", "score candidates: reward and CLAP"),
     "listen": ("fluxlight.cli.listen", "make a blind page on which listeners compare two systems"),
     "winrate": ("fluxlight.cli.winrate", "listeners' votes to a win rate with interval, alone and with judges"),
