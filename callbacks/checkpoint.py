@@ -7,14 +7,18 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
 
 from callbacks.render_slice import RenderSlice, refuse_averaging_before, weights_hash
 from fluxlight import bundle
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.data import course
-from fluxlight.files import atomic_path
+from fluxlight.files import atomic_path, put_link
 from fluxlight.stages import Stage
-from fluxlight.stages.seal import seal
+from fluxlight.stages.seal import PREVIOUS, seal
+
+MEASURES = "measures"
+"""Where a checkpoint keeps what had been measured."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -22,7 +26,8 @@ class LastCheckpoint(Checkpoint):
 
     A stage's is written before the slice is rendered, so that no rendering, however it ends, costs updates; a run that
     goes on from its end makes what is still missing. It runs after the other callbacks of its hook (Lightning moves
-    checkpoints to the end), so an average has its update.
+    checkpoints to the end), so an average has its update. The checkpoint before stays as ``previous.ckpt``: should a
+    machine fail in a way that cuts ``last.ckpt`` short, a run goes on from there.
 
     Args:
         every: epochs between two checkpoints.
@@ -32,6 +37,25 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every: int = 1, name: str = "last.ckpt") -> None:
         super().__init__()
         self.every, self.name, self._saved = every, name, -1
+        self._measures: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what has been measured: a run that goes on from its end has no update that measures again."""
+        # a stage renders behind its checkpoint: what is kept must not depend on whether a rendering was before it
+        late = isinstance(pl_module, Stage)
+        checkpoint[MEASURES] = {
+            name: value.detach().cpu().clone()
+            for name, value in sorted(trainer.callback_metrics.items())
+            if not (late and name.startswith("val/"))
+        }
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what had been measured."""
+        self._measures = dict(checkpoint.get(MEASURES, {}))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put back what had been measured; Lightning clears it after it has loaded."""
+        trainer.callback_metrics.update(self._measures)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -58,11 +82,19 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(temporary)
             if trainer.is_global_zero:
                 seal(temporary)
+                self._keep(path)
                 temporary.replace(path)
             return
         with atomic_path(path) as temporary:
             trainer.save_checkpoint(temporary)
             seal(temporary)
+            self._keep(path)
+
+    @staticmethod
+    def _keep(path: Path) -> None:
+        """Keep what the new checkpoint replaces; it is whole, as a run goes on from no other."""
+        if path.is_file():
+            put_link(path, path.with_name(PREVIOUS))
 
 
 class BundleWriter(L.Callback):
@@ -105,7 +137,7 @@ class BundleWriter(L.Callback):
     def lacks(self, folder: str, updates: int) -> bool:
         """True when the run folder has no bundle of a run of ``updates``."""
         path = Path(folder) / self.folder
-        return not path.is_dir() or bundle.read_recipe(path)["info"].get("update", -1) < updates
+        return not _is_whole(path) or bundle.read_recipe(path)["info"].get("update", -1) < updates
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse to ``validate`` other weights where a fit has left its bundle and slice."""
@@ -125,19 +157,26 @@ class BundleWriter(L.Callback):
 
     @staticmethod
     def _of_a_fit(folder: Path) -> bool:
-        return folder.is_dir() and bundle.read_recipe(folder)["info"].get("update", 0) > 0
+        return _is_whole(folder) and bundle.read_recipe(folder)["info"].get("update", 0) > 0
 
     def _write(self, trainer: L.Trainer, stage: Any) -> None:
         self._written = int(trainer.global_step)
         if not trainer.is_global_zero:
             return
         info: dict[str, Any] = {"stage": type(stage).__name__, "update": int(trainer.global_step), "seed": stage.seed}
+        if getattr(stage, "kept", None) is not None:
+            info["kept"] = stage.kept  # a guard ended the run: these are the weights of that update
         if stage.init_from:
             info["init_from"] = bundle.bundle_hash(stage.init_from)
         store = getattr(getattr(trainer, "datamodule", None), "store", None)
         if store is not None:
             info["identities"] = store.meta["identities"]
         bundle.save_bundle(Path(trainer.default_root_dir) / self.folder, stage.model, info, averaged(trainer))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle was written to its end: one that a kill cut short has weights and no recipe."""
+    return (folder / bundle.RECIPE).is_file()
 
 
 def averaged(trainer: L.Trainer) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -15,12 +15,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.rehearsal import rehearse
+from fluxlight.clips.spread import pooled
 from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
+from fluxlight.device import gather
 from fluxlight.evaluation.judging import prepare
 from fluxlight.files import some_names
 from fluxlight.model import FluxModel
 from fluxlight.postprocess import PostProcess
+from fluxlight.prompts import half_of
 from fluxlight.render import Rendered, Renderer
 from fluxlight.types import Clip, PromptBatch
 
@@ -36,6 +39,8 @@ class RenderSlice(L.Callback):
     The folder has the format of a candidates folder: ``candidates.jsonl``, ``audio/``, ``latents/``. It is replaced as
     a whole when a new rendering is complete. What is measured is what was written, at the loudness of the tables. A
     clip that is not finite is a row with its error and left out of every measure; ``val/failed`` counts such clips.
+    ``val/spread`` is the rms of the normalised latents, 1 for the training data, ``val/spread_distance`` how far they
+    are from its (`fluxlight.clips.spread`); each row has its own.
     Every process keeps and embeds its own clips; what measures ask for is gathered and sorted. All is let go when the
     validation ends.
 
@@ -45,6 +50,8 @@ class RenderSlice(L.Callback):
         folder: below the run folder.
         device: where the codec runs: cpu, cuda, mps, or auto for the GPU where there is one; clips of two devices are
             equal to float tolerance only.
+        half: measure this half of the prompts alone ("choose" or "report", `fluxlight.prompts.half_of`): a search
+            that chooses on one leaves the other to report on. All are rendered; null measures all.
 
     Attributes:
         clips: of this process, as delivered, until the validation ends.
@@ -57,8 +64,9 @@ class RenderSlice(L.Callback):
         postprocess: list[PostProcess] | None = None,
         folder: str = "slice",
         device: str = "cpu",
+        half: Literal["choose", "report"] | None = None,
     ) -> None:
-        self.renderer, self.folder = Renderer(codec, postprocess, device), folder
+        self.renderer, self.folder, self.half = Renderer(codec, postprocess, device), folder, half
         self._forget()
 
     def _forget(self) -> None:
@@ -68,6 +76,7 @@ class RenderSlice(L.Callback):
         self._seeds: list[int] = []
         self._heard: list[Tensor] = []
         self._cache: dict[str, Tensor] = {}
+        self._mine: dict[str, Tensor] = {}
 
     @staticmethod
     def of(trainer: L.Trainer) -> RenderSlice:
@@ -106,7 +115,7 @@ class RenderSlice(L.Callback):
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: PromptBatch,
         batch_idx: int,
@@ -114,7 +123,7 @@ class RenderSlice(L.Callback):
     ) -> None:
         """Decode the latents of a batch, if this validation rendered any."""
         if outputs is not None:
-            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach())
+            rows = self.renderer.render(batch.id, batch.prompt, outputs.detach(), pl_module.model.normalize)
             self._rows += zip(batch.seed.tolist(), rows, strict=True)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -122,13 +131,17 @@ class RenderSlice(L.Callback):
         everything = gather(self._rows)
         if not everything:
             return
-        fine = [(seed, row) for seed, row in self._rows if not row.error]
+        fine = [(seed, row) for seed, row in self._rows if not row.error and self._counts(row)]
         for _, row in fine:
             row.clip = replace(row.clip, audio=as_written(row.clip.audio))
         self.clips, self._seeds = [row.clip for _, row in fine], [seed for seed, _ in fine]
         failures = [row for _, row in everything if row.error]
-        self.total = len(everything) - len(failures)
+        self.total = sum(not row.error and self._counts(row) for _, row in everything)
         pl_module.log("val/failed", float(len(failures)), batch_size=len(everything))
+        wide = pooled([row.spread.plain() for _, row in everything if row.spread])
+        if wide is not None:
+            said = {"val/spread": wide.rms, "val/spread_distance": wide.distance}
+            pl_module.log_dict(said, batch_size=len(everything))
         if trainer.is_global_zero:
             # the noise seed is base + position in the slice, hence the order of prompts
             everything.sort(key=lambda item: item[0])
@@ -136,6 +149,9 @@ class RenderSlice(L.Callback):
             if failures:
                 names = some_names([row.clip.id for row in failures], 5)
                 rank_zero_warn(f"{len(failures)} of {len(everything)} clips are not finite and not measured: {names}")
+
+    def _counts(self, row: Rendered) -> bool:
+        return self.half is None or half_of(row.clip.id) == self.half
 
     def _write(self, run: Path, stage: Any, step: int, everything: list[tuple[int, Rendered]]) -> None:
         new, final = run / f".{self.folder}.new", run / self.folder
@@ -160,12 +176,24 @@ class RenderSlice(L.Callback):
 
     def rewards(self, reward: Any, batch_size: int = 10) -> Tensor:
         """Rewards of all clips ``(n,)`` in prompt order, made once per reward, ``batch_size`` clips at a time."""
+        # what a measure before has embedded by the reward's own CLAP
+        own = getattr(reward, "clap_identity", "")
+        heard, said = self._mine.get(f"{own} audio"), self._mine.get(f"{own} text")
 
         def score() -> Tensor:
             prompts = [clip.prompt for clip in self.clips]
+            # an empty prompt is no text to a reward
+            texts = said if all(map(str.strip, prompts)) else None
             starts = range(0, len(prompts), batch_size)
-            parts = [slice(start, start + batch_size) for start in starts]
-            return torch.cat([reward.score(self._waves(part), self._rate, prompts[part]) for part in parts])
+            scores = []
+            for part in (slice(start, start + batch_size) for start in starts):
+                audio = self._waves(part)
+                if heard is None:
+                    scores.append(reward.score(audio, self._rate, prompts[part]))
+                else:
+                    text = None if texts is None else texts[part]
+                    scores.append(reward.score_heard(audio, self._rate, prompts[part], heard[part], text))
+            return torch.cat(scores)
 
         return self._once(f"{reward.identity} reward", score)
 
@@ -185,19 +213,11 @@ class RenderSlice(L.Callback):
         if key not in self._cache:
             with torch.no_grad():
                 mine = list(make().detach().cpu()) if self.clips else []
+            if mine:
+                self._mine[key] = torch.stack(mine)
             joined = sorted(gather(list(zip(self._seeds, mine, strict=True))), key=lambda item: item[0])
             self._cache[key] = torch.stack([value for _, value in joined])
         return self._cache[key]
-
-
-def gather(items: list[Any]) -> list[Any]:
-    """The items of all processes on every process."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return items
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 def weights_hash(model: FluxModel) -> str:

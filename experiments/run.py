@@ -23,8 +23,8 @@ from experiments.cells.plan import Place, Planner
 from experiments.cells.source import Source
 from experiments.cells.work import make_all
 from experiments.chain.runner import Outcome
-from experiments.chain.steps import clock
 from fluxlight.cli.arguments import Arguments
+from fluxlight.progress import clock
 
 SMOKE_CLIPS = 4
 

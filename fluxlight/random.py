@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 
@@ -11,6 +13,11 @@ def generator(*key: int) -> torch.Generator:
     state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     # manual_seed takes 63 bits without wrapping
     return torch.Generator().manual_seed(state >> 1)
+
+
+def words(name: str) -> tuple[int, ...]:
+    """A name as part of a key: 64 bits of its SHA-256; nothing for the empty name, which leaves a key as it is."""
+    return (int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"),) if name else ()
 
 
 def permutation(n: int, *key: int) -> np.ndarray:

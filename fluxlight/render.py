@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fluxlight.clips.candidates import NOT_FINITE, Key, write_batch
+from fluxlight.clips.spread import Spread, spread_of
 from fluxlight.codec import Codec
 from fluxlight.device import chosen
 from fluxlight.postprocess import PostProcess, process_many
@@ -26,11 +27,13 @@ class Rendered:
         clip: as delivered; its audio is NaN where there is an error.
         latent: ``(L, D)``, codec units.
         error: why there is no usable clip, or "".
+        spread: of the normalised latent; None of a failed one, and where no latent statistics were given.
     """
 
     clip: Clip
     latent: Tensor
     error: str = ""
+    spread: Spread | None = None
 
 
 class Renderer:
@@ -56,8 +59,20 @@ class Renderer:
         audio = self.codec.to(place).decode(torch.where(fine[:, None, None], latents, 0).to(place)).float().cpu()
         return audio.masked_fill(~(fine.cpu() & torch.isfinite(audio).all(1))[:, None], math.nan)
 
-    def render(self, ids: Sequence[str], prompts: Sequence[str], latents: Tensor) -> list[Rendered]:
-        """Clips of latents ``(B, L, D)``, post-processed, in their order."""
+    def render(
+        self,
+        ids: Sequence[str],
+        prompts: Sequence[str],
+        latents: Tensor,
+        normalize: Callable[[Tensor], Tensor] | None = None,
+    ) -> list[Rendered]:
+        """Clips of latents ``(B, L, D)``, post-processed, in their order.
+
+        Args:
+            ids, prompts: of each.
+            latents: codec units.
+            normalize: codec units -> what the training data is 0 and 1 in (`FluxModel.normalize`), for the spread.
+        """
         rows = [
             Rendered(Clip(id, wave, self.codec.sample_rate, prompt), latent.detach().cpu())
             for id, prompt, wave, latent in zip(ids, prompts, self.decode(latents), latents, strict=True)
@@ -67,6 +82,9 @@ class Renderer:
             row.clip = clip
         for row in rows:
             row.error = "" if bool(torch.isfinite(row.clip.audio).all()) else NOT_FINITE
+        if normalize is not None:
+            for row, latent in zip(rows, normalize(latents.detach()).float().cpu(), strict=True):
+                row.spread = None if row.error else spread_of(latent[None].numpy())
         return rows
 
     @property
@@ -88,4 +106,5 @@ class Renderer:
             folder, [row.clip.id for row in rows], [row.clip.prompt for row in rows], seeds, checkpoint,
             [row.clip.audio for row in rows], torch.stack([row.latent for row in rows]) if rows else torch.empty(0),
             self.codec.sample_rate, extra, done, [row.clip.notes for row in rows], [row.error for row in rows],
+            [row.spread.plain() if row.spread else None for row in rows],
         )  # fmt: skip

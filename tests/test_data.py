@@ -136,8 +136,38 @@ def test_candidates_are_distinct_captions_with_noise_of_their_own(tmp_path: Path
     assert {row for row, _ in flat} != {
         row for batch in candidate_prompts(store, 10, 3, 1000, 4, 1) for row, _ in batch
     }
+    with pytest.raises(ValueError, match="skip is -1"):
+        candidate_prompts(store, 10, 3, 1000, 4, 0, skip=-1)
     with pytest.raises(ValueError, match="prompts is 25, but .* only 24 distinct captions"):
         candidate_prompts(store, 25, 3, 1000, 4, 0)
+
+
+def test_a_mixture_without_experts_is_the_store_alone(tmp_path: Path) -> None:
+    control, plain = make_data(tmp_path, MixtureData, oversample=0), make_data(tmp_path)
+    assert control.table().tolist() == plain.table().tolist() and control.content() == plain.content()
+    assert torch.equal(control.rows().batch([3, 1]).mean, plain.rows().batch([3, 1]).mean)
+    with pytest.raises(ValueError, match="oversample is 0 and data.experts_only true"):
+        make_data(tmp_path, MixtureData, oversample=0, experts_only=True)
+    with pytest.raises(ValueError, match=r"experts is not set.*oversample to 0"):
+        make_data(tmp_path, MixtureData).table()
+
+
+def test_pairs_and_later_rounds_take_captions_that_nobody_had_while_there_are_any(tmp_path: Path) -> None:
+    store = LatentStore(make_store(tmp_path / "store"))
+
+    def drawn(prompts: int, skip: int) -> list[int]:
+        return [row for batch in candidate_prompts(store, prompts, 1, 0, 5, 0, skip) for row, _ in batch]
+
+    experts, pairs, later = drawn(10, 0), drawn(6, 10), drawn(12, 16)
+    assert len({*experts, *pairs, *later[:8]}) == 24  # all captions of the store, none twice
+    assert later[8:] == experts[:4]  # then the order begins again
+
+
+def test_streams_of_one_seed_differ_by_name_alone() -> None:
+    """Another name is another order, in which every row still comes once a pass."""
+    orders = [Stream(np.arange(20), 1, name).rows(0, 20) for name in ("", "trunk", "sft", "sft")]
+    assert orders[2] == orders[3] and len({tuple(order) for order in orders}) == 3
+    assert all(sorted(order) == list(range(20)) for order in orders)
 
 
 def test_a_mixture_holds_experts_five_times_under_their_own_text(tmp_path: Path) -> None:
@@ -219,10 +249,13 @@ def test_encode_is_resumable_and_says_what_it_was_made_with(tmp_path: Path, monk
     assert not (tmp_path / "whole" / "shards").exists()
     # a kill between two shards
     with monkeypatch.context() as patch:
+        heard: list[int] = []
         patch.setattr(
             SmallReward,
             "score",
-            lambda self, audio, *rest: (_ for _ in ()).throw(KeyboardInterrupt) if len(audio) == 1 else audio.std(1),
+            lambda self, audio, *rest: (
+                (_ for _ in ()).throw(KeyboardInterrupt) if len(heard) == 4 else heard.append(1) or audio.std(1)
+            ),
         )
         with pytest.raises(KeyboardInterrupt):
             go("again")
@@ -236,8 +269,9 @@ def test_encode_is_resumable_and_says_what_it_was_made_with(tmp_path: Path, monk
     assert not np.allclose(go("other", prefix="high ").text_c[2], whole.text_c[2])
     shutil.rmtree(tmp_path / "whole")
     (tmp_path / "clip3.wav").write_bytes(b"no wave")
-    with pytest.raises(FileNotFoundError, match="clip3.wav is missing or damaged"):
-        go("whole")
+    assert [row["id"] for row in go("whole").rows] == ["clip0", "clip1", "clip2", "clip4"]
+    (failed,) = read_jsonl(tmp_path / "whole" / "failed.jsonl")
+    assert "clip3.wav is missing or damaged" in failed["reason"]
 
 
 def test_a_score_that_is_not_finite_is_one_line_when_the_store_is_opened(tmp_path: Path) -> None:

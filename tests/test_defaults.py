@@ -15,15 +15,16 @@ from fluxlight.stages.optimizer import published_adamw
 from fluxlight.weights.needs import read_configs
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# stage: model class, data class, updates, learning rate, decay_at, text_drop
+# stage: model class, data class, updates, learning rate, decay_at, text_drop, stream of draws
 TABLE: dict[str, tuple[Any, ...]] = {
-    "trunk": ("ScoreCondSFT", "SFTData", 2000, 1e-3, [], 0.1),
-    "row0_baseline": ("ScoreCondSFT", "SFTData", 800, 1e-3, [0.8, 0.9], 0.1),
-    "score_cond_sft": ("ScoreCondSFT", "SFTData", 800, 1e-3, [0.8, 0.9], 0.1),
-    "cross_load": ("ScoreCondSFT", "SFTData", 800, 1e-3, [0.8, 0.9], 0.1),
-    "expert_iter": ("ExpertIter", "MixtureData", 150, 2e-4, [], 0.1),
-    "expert_polish": ("ExpertIter", "MixtureData", 40, 2e-5, [], 0.1),
-    "crpo": ("CRPO", "PairData", 60, 2e-5, [], 0.0),
+    "trunk": ("ScoreCondSFT", "SFTData", 2000, 1e-3, [], 0.1, "trunk"),
+    "row0_baseline": ("ScoreCondSFT", "SFTData", 800, 1e-3, [0.8, 0.9], 0.1, "sft"),
+    "score_cond_sft": ("ScoreCondSFT", "SFTData", 800, 1e-3, [0.8, 0.9], 0.1, "sft"),
+    "cross_load": ("ScoreCondSFT", "SFTData", 800, 1e-3, [0.8, 0.9], 0.1, "sft"),
+    "expert_iter": ("ExpertIter", "MixtureData", 150, 2e-4, [], 0.1, "expert_iter"),
+    "expert_polish": ("ExpertIter", "MixtureData", 40, 2e-5, [], 0.1, "expert_polish"),
+    "crpo": ("CRPO", "PairData", 60, 2e-5, [], 0.0, "preference"),
+    "online": ("Online", "SFTData", 40, 1e-4, [], 0.1, "online"),
 }
 
 
@@ -39,9 +40,11 @@ def test_a_stage_file_is_short_and_resolves(stage: str):
     optimizer = args["optimizer"]["init_args"]
     classes = [config[part]["class_path"].split(".")[-1] for part in ("model", "data")]
     rest = (config["trainer"]["max_steps"], optimizer["lr"], args["schedule"]["decay_at"], args["text_drop"])
+    rest += (config["data"]["init_args"]["stream"],)
     assert (*classes, *rest) == TABLE[stage]
     assert (optimizer["betas"], optimizer["eps"], optimizer["weight_decay"]) == ([0.9, 0.95], 1e-6, 1e-6)
     assert args["seed"] == config["data"]["init_args"]["seed"] == 42
+    assert args["stream"] == config["data"]["init_args"]["stream"]
 
 
 def test_the_published_optimiser_is_the_default():

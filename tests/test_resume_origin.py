@@ -42,6 +42,8 @@ def go_on(folder: Path, stage: Any = None, data: Any = None, callbacks: Any = ()
         ({"kind": ExpertIter}, {}, {}, "model was ScoreCondSFT and is ExpertIter"),
         ({"seed": 3}, {}, {}, "model.seed was 0 and is 3"),
         ({}, {"seed": 3}, {}, "data.seed was 0 and is 3"),
+        ({"stream": "trunk"}, {}, {}, "model.stream was none and is trunk"),
+        ({}, {"stream": "trunk"}, {}, "data.stream was none and is trunk"),
         ({}, {"batch_size": 2}, {}, "data.batch_size x devices was 4 and is 2"),
         ({}, {}, {"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches was 1 and is 2"),
         ({"optimizer": lambda p: torch.optim.SGD(p, lr=1e-2)}, {}, {}, "model.optimizer was AdamW and is SGD"),

@@ -124,7 +124,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     said = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert [world for world, _ in said] == [2, 2] and said[0][1] == said[1][1]
-    assert len(said[0][1]) == 7
+    assert len(said[0][1]) == 9
 
     stage = make_stage(head=GlobalAdaLN, init_from=str(tmp_path / "two/bundle"))
     trainer = make_trainer(tmp_path / "one", all_callbacks(tmp_path))

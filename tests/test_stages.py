@@ -60,6 +60,17 @@ def test_rows_0_and_1_see_the_same_data_noise_and_coins(tmp_path: Path) -> None:
     assert len({noise for _, noise, _ in seen[0]}) == 8
 
 
+def test_the_trunk_shares_neither_rows_nor_draws_with_what_follows_it(tmp_path: Path) -> None:
+    seen = []
+    for stream in ("trunk", "sft"):
+        stage = make_stage(stream=stream)
+        record = Recorder(stage)
+        fitted(tmp_path, stream, stage, make_data(tmp_path, stream=stream))
+        seen.append(record.seen)
+    trunk, row = ([set(values) for values in zip(*((tuple(a), b, c) for a, b, c in one), strict=True)] for one in seen)
+    assert not any(mine & other for mine, other in zip(trunk, row, strict=True))
+
+
 def test_the_loss_is_flow_matching_with_both_drops(tmp_path: Path) -> None:
     stage, batch = make_stage(head=GlobalAdaLN), make_data(tmp_path).store.batch([0, 1, 2, 3])
     wake(stage.model)

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from experiments.cells.plan import Stages
+from experiments.chain.numbers import CHOICES
 
 FOLDER = Path(__file__).parent
 Delta = dict[str, Any]
@@ -137,7 +138,7 @@ def _values(values: Delta) -> dict[str, Delta]:
         return {str(name): delta or {} for name, delta in values.items()}
     stage, _, key = values["key"].partition(".")
     # a setting of the stage itself, or a dotted key of its configuration
-    inside = key in ("from", "head", "seed", "top", "margin", "per_prompt", "weight_reward", "weight_clap", "key")
+    inside = key in ("from", "head", "seed", "per_prompt", *CHOICES)
     return {str(value): {stage: {key: value} if inside else {"set": {key: value}}} for value in values["values"]}
 
 

@@ -9,7 +9,7 @@ share a stage share its work, and a stage that no delta touches is the chain's o
 | fit | bundle and clips | like, from, head, seed, experts, pairs, set |
 | render | clips of a model as it is | from, like, head, set |
 | predict | scored candidates | like, from, set |
-| select | experts or pairs | kind, candidates, weight_reward, weight_clap, top, key, margin, per_prompt |
+| select | experts or pairs | kind, candidates, per_prompt, and what ``fluxlight select`` takes |
 | deliver | clips from rendered latents, post-processed anew | from, steps |
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 
 from experiments.cells import source as chains
 from experiments.cells.source import CHAIN, OUT, Config, Source
+from experiments.chain.numbers import CHOICES
 from experiments.chain.steps import Command
 from fluxlight.files import hash_of
 
@@ -30,7 +31,7 @@ SETTINGS = {
     "fit": {"like", "from", "head", "seed", "experts", "pairs", "set"},
     "render": {"from", "like", "head", "set"},
     "predict": {"like", "from", "set"},
-    "select": {"kind", "candidates", "weight_reward", "weight_clap", "top", "key", "margin", "per_prompt"},
+    "select": {"kind", "candidates", "per_prompt", *CHOICES},
     "deliver": {"from", "steps"},
 }
 
@@ -156,8 +157,9 @@ class Planner:
         delta = {key: value for key, value in stage.items() if key not in ("kind", "candidates")}
         if not candidates.work and not delta:
             return candidates
-        if kind == "experts" and "top" not in delta:
-            delta["top"] = float(self.source.option("experts", "top", 2))
+        # null takes a limit of the chain's away
+        delta = self.source.given(kind, CHOICES, 2) | delta
+        delta = {key: value for key, value in delta.items() if value is not None}
         kept = delta.pop("per_prompt", None)
         words = [kind, "--slice", self.source.place["slice"]]
         words += [word for key, value in delta.items() for word in (f"--{key}", str(value))]

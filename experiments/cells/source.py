@@ -6,13 +6,14 @@ in what it names and in nothing else, whatever the shipped recipes have become s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.chain.decomposition import ROOT
+from experiments.chain.numbers import ROOT
 from experiments.chain.run_folder import RunFolder
 from fluxlight.files import hash_of, read_json
 
@@ -65,6 +66,11 @@ class Source:
                 f"step {step} of {self.path} was not given --{name}: this chain cannot carry the experiment"
             )
         return words[places[-1] + 1]
+
+    def given(self, step: str, names: Sequence[str], command: int = 0) -> dict[str, str]:
+        """The values of those of ``names`` that a command line of a step was given."""
+        words = self.words(step, command)
+        return {name: self.option(step, name, command) for name in names if f"--{name}" in words}
 
     @property
     def place(self) -> dict[str, str]:
@@ -166,6 +172,20 @@ def head(config: Config, name: str) -> None:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise ValueError(f"head {name!r}: choose one of {known}")
     put(config, "model.head", read_config(path)["model"]["init_args"]["head"])
+
+
+def put_half(config: Config, half: str | None) -> None:
+    """Have the callbacks measure one half of the slice alone, or all of it for None."""
+    for callback in config["trainer"].get("callbacks") or []:
+        if callback["class_path"].rsplit(".", 1)[-1] == "RenderSlice":
+            callback.setdefault("init_args", {})["half"] = half
+
+
+def half_in(config: Config) -> str | None:
+    """The half of the slice that a configuration measures; None for all."""
+    callbacks = config["trainer"].get("callbacks") or []
+    found = (c["init_args"].get("half") for c in callbacks if c["class_path"].rsplit(".", 1)[-1] == "RenderSlice")
+    return next(found, None)
 
 
 def move(config: Config, folder: str) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from experiments.cells.experiment import names
 from experiments.reports.blocks import Block, Forest, Table, Text, blocks
+from experiments.reports.judges import card_blocks
 from fluxlight.files import read_json, write_text
 from fluxlight.report.plots import BLUE, INK, SOFT, as_svg, new_figure
 from fluxlight.report.table import MARK, grid
@@ -155,6 +156,7 @@ def write_report(out: Path, opening: Sequence[Block] = ()) -> None:
         links.append(f'<a href="#{anchor}">{html.escape(title)}</a>')
         sections.append(f'<section id="{anchor}"><h2>{html.escape(title)}</h2>{as_html(said, out / name)}</section>')
         texts.append(f"## {title}\n\n{as_markdown(said)}")
+    opening = [*opening, *card_blocks([evaluation for _, evaluation in found])]
     prompt = next((r["first_prompt"]["prompt"] for r, _ in found if "first_prompt" in r), "")
     heard = f'<p class=note>Players: the first prompt, "{html.escape(prompt)}".</p>' if prompt else ""
     page = (

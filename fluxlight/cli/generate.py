@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from fluxlight.cli.arguments import Arguments, within
+from fluxlight.progress import note
 
 
 def _score(text: str) -> float | None:
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
-    add("--model", required=True,
-        help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name of the hub")  # fmt: skip
+    add("--model", default=None, help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name "
+        "of the hub; without it the small demo model that is installed with fluxlight")  # fmt: skip
     add("--prompts", dest="file", default=None, metavar="FILE",
         help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
@@ -89,7 +89,7 @@ def _run(given: dict[str, Any]) -> int:
     import torch
 
     from fluxlight.device import chosen
-    from fluxlight.files import longest_name
+    from fluxlight.files import claimed, longest_name
     from fluxlight.generate.pipeline import Notice
     from fluxlight.generate.prompts import from_file, from_texts
     from fluxlight.generate.render import file_names, render
@@ -121,10 +121,11 @@ def _run(given: dict[str, Any]) -> int:
     if given["raw"]:
         generator.postprocess = []
     reward = find_reward(given["reward"]) if given["reward"] else None
-    rows = render(
-        generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
-        progress=True,
-    )  # fmt: skip
+    with claimed(given["out"], make=True):
+        rows = render(
+            generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
+            progress=True,
+        )  # fmt: skip
     failed = [row for row in rows if row["error"]]
     for row in failed:
         say(f"{row['id']}: {row['error']}")
@@ -136,9 +137,11 @@ def _run(given: dict[str, Any]) -> int:
 
 def find_generator(given: dict[str, Any], device: str) -> Any:
     """The generator of ``--model``: a folder, one of the hub, or a published file with what is said of its head."""
+    from fluxlight.generate.demo import demo
     from fluxlight.generate.generator import Generator
 
-    model, of_file = given["model"], {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
+    model = given["model"] or str(demo())
+    of_file = {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
     if Path(model).is_file():
         from fluxlight.generate.published import from_published
 
@@ -208,6 +211,4 @@ def find_reward(name: str) -> Any:
 
 def say(line: str) -> None:
     """One line on standard error, above a progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(f"fluxlight generate: {line}", file=sys.stderr)
+    note(f"fluxlight generate: {line}")

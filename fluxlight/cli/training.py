@@ -45,12 +45,25 @@ class FluxCLI(LightningCLI):
 
     steps: tuple[str, ...] = ()
     """Steps of the plan that the given configs add."""
+    verb = ""
+    """The verb that runs: a parser of each of the others would cost seconds; empty has them all."""
+
+    @classmethod
+    def subcommands(cls) -> dict[str, set[str]]:  # type: ignore[override]
+        """Verbs and the arguments of the trainer's methods that are not on the command line."""
+        found = LightningCLI.subcommands()
+        return {cls.verb: found[cls.verb]} if cls.verb in found else found
+    done: int = 0
+    """Updates of the checkpoint that a fit goes on from."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the plan of the scale, and where published files lie."""
         parser.add_class_arguments(plan_with(self.steps), "plan")
         where = "folder of published files; null: FLUXLIGHT_WEIGHTS, else weights in the cache folder"
         parser.add_argument("--weights_folder", type=str | None, default=None, help=where)
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint says nothing of settings: Lightning would read it, and lay what it holds over the flags."""
 
     def before_instantiate_classes(self) -> None:
         """Say where published files lie before anything looks for one."""
@@ -81,13 +94,14 @@ class FluxCLI(LightningCLI):
     def before_fit(self) -> None:
         """``--ckpt_path last``: go on from the run folder's last.ckpt if there is one, else start."""
         self._claim()
-        settings = self.config_init["fit"]
-        settings["ckpt_path"] = run_folder.begin(self.trainer.default_root_dir, settings.get("ckpt_path"))
+        settings, trainer = self.config_init["fit"], self.trainer
+        settings["ckpt_path"], self.done = run_folder.begin(
+            trainer.default_root_dir, settings.get("ckpt_path"), trainer.is_global_zero
+        )
 
     def fit(self, model: L.LightningModule, **settings: Any) -> None:
         """Train, or say that there is nothing left to train, or that the run is not at its end."""
-        trainer, path = self.trainer, settings.get("ckpt_path")
-        done = run_folder.checkpoint_updates(path) if path else 0
+        trainer, path, done = self.trainer, settings.get("ckpt_path"), self.done
         if path and 0 < trainer.max_steps <= done and not self._lacks(done):
             print(f"nothing to do: {path} has {done} of {trainer.max_steps} updates", file=sys.stderr)
             return
@@ -145,13 +159,13 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
     refuse_switches(args)
     kwargs: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False}
     try:
-        FluxCLI.steps = steps_of(args)
+        FluxCLI.steps, FluxCLI.verb = steps_of(args), args[0] if args else ""
         with steady():
             FluxCLI(
                 L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                 save_config_callback=save_config, seed_everything_default=0, auto_configure_optimizers=False,
                 load_from_checkpoint_support=False, args=list(args),
-                parser_kwargs={**kwargs, **{verb: kwargs for verb in VERBS}},
+                parser_kwargs={**kwargs, **{verb: kwargs for verb in FluxCLI.subcommands()}},
             )  # fmt: skip
     except SIGTERMException:
         print("fluxlight: stopped by SIGTERM; what was finished is kept, the same command goes on", file=sys.stderr)

@@ -10,7 +10,9 @@ from typing import Any
 
 from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.clips.found import LeftAside, find_audio
+from fluxlight.clips.spread import pooled
 from fluxlight.files import some_names
+from fluxlight.files.costs import read_costs, total
 from fluxlight.tables import clip_name, first_double, same
 
 SUFFIXES = (".wav", ".flac", ".mp3")
@@ -24,20 +26,7 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     error that lists them.
     """
     folder, system = Path(folder), system or Path(folder).name
-    if not folder.is_dir():
-        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
-    found: dict[str, list[Path]] = {}
-    said = ""
-    if (folder / ROWS).is_file():
-        for row in read_candidates(folder):
-            if not row.error and (folder / row.audio).is_file():
-                found.setdefault(same(row.id), []).append(folder / row.audio)
-    else:
-        here = find_audio(folder, SUFFIXES, deep=False)
-        for path in here.files:
-            found.setdefault(same(path.stem), []).append(path)
-        lost = f"{len(here.dangling)} links that lead nowhere ({some_names(here.dangling, 5)})" if here.dangling else ""
-        said = "; ".join(filter(None, [lost, here.said()]))
+    found, said = _clips_of(folder, system)
     names = [found_name(i, found) for i in ids]
     if missing := [i for i, name in zip(ids, names, strict=True) if name not in found]:
         raise FileNotFoundError(
@@ -57,13 +46,41 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     return [found[i][0] for i in names]
 
 
+def clips_there(folder: str | os.PathLike[str], ids: Sequence[str], system: str = "") -> dict[str, Path]:
+    """Id -> its audio file in ``folder``, of those that have one; everything else there is left aside."""
+    found, _ = _clips_of(Path(folder), system or Path(folder).name)
+    names = {i: found_name(i, found) for i in ids}
+    return {i: found[name][0] for i, name in names.items() if name in found}
+
+
+def _clips_of(folder: Path, system: str) -> tuple[dict[str, list[Path]], str]:
+    """Name without suffix -> audio files in a folder, and what else is there, in words."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
+    found: dict[str, list[Path]] = {}
+    if (folder / ROWS).is_file():
+        for row in read_candidates(folder):
+            if not row.error and (folder / row.audio).is_file():
+                found.setdefault(same(row.id), []).append(folder / row.audio)
+        return found, ""
+    here = find_audio(folder, SUFFIXES, deep=False)
+    for path in here.files:
+        found.setdefault(same(path.stem), []).append(path)
+    lost = f"{len(here.dangling)} links that lead nowhere ({some_names(here.dangling, 5)})" if here.dangling else ""
+    return found, "; ".join(filter(None, [lost, here.said()]))
+
+
 def found_name(id: str, found: Container[str]) -> str:
     """The name without suffix, among those ``found``, under which the clip of an id is; else the one it should have."""
     return next((name for name in (same(id), clip_name(id)) if name in found), same(id))
 
 
 def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a rendered folder says about itself (weights, sampler, first noise seed, post-processing); else nothing."""
+    """What a rendered folder says about itself; else nothing.
+
+    That is weights, sampler, first noise seed, post-processing, as ``spread`` that of its normalised latents, and
+    where the run folder above knows it, updates and clips of the whole way to its weights.
+    """
     if not (Path(folder) / ROWS).is_file():
         return {}
     rows = [row for row in read_candidates(Path(folder)) if not row.error]
@@ -73,9 +90,22 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     first = rows[0]
     said: dict[str, Any] = {key: first.extra[key] for key in ("codec", "step") if key in first.extra}
     # the rest of a sampler's settings is in the run's config.yaml
-    said |= {key: first.extra.get("sampler", {}).get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    sampler = first.extra.get("sampler", {})
+    said |= {key: sampler.get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    said |= {key: sampler[key] for key in ("negative", "negative_score") if key in sampler}
+    said |= {"guidance": named(sampler["guidance"])} if sampler.get("guidance") else {}
     noted = {"postprocess": "; ".join(notes)} if notes else {}
+    wide = pooled([row.extra.get("spread") for row in rows])
+    said |= {} if wide is None else {"spread": wide.plain()}
+    if stages := read_costs(Path(folder).resolve().parent):
+        said |= {"updates in all": total(stages)["updates"], "clips in all": total(stages)["clips"]}
     return {"checkpoint": first.checkpoint, "noise_seed": min(row.seed for row in rows), **noted, **said}
+
+
+def named(part: dict[str, Any]) -> str:
+    """A part that was recorded by class path and settings, in one word: ``Rescaled(strength=1.0)``."""
+    settings = ", ".join(f"{name}={value}" for name, value in (part.get("init_args") or {}).items())
+    return f"{part['class_path'].rpartition('.')[2]}({settings})"
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:

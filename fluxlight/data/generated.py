@@ -35,17 +35,24 @@ class Generated:
 
     Args:
         rows: each with ``id`` and ``prompt`` (of the caption's clip in ``store``: both must agree), ``latent`` (file
-            below ``folder``), ``reward``.
+            below ``folder``), ``reward``, and ``label`` where another score than the reward is to condition it.
         folder: where latents are.
-        store: the training store, for the texts.
+        store: the training store, for the texts and the statistics.
+        spread: root mean square that the normalised latents of all rows together are brought to, 1 being that of the
+            store; None leaves them as drawn. Guidance and a network's own blur change it, and a model that is trained
+            on narrower clips than the store's makes narrower ones.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]], folder: str | Path, store: LatentStore) -> None:
+    def __init__(
+        self, rows: Sequence[dict[str, Any]], folder: str | Path, store: LatentStore, spread: float | None = None
+    ) -> None:
         store.require_latents()
         self.store = store
         self.positions = np.array([store.position(str(row["id"]), str(row["prompt"])) for row in rows])
         self.latents = np.stack([self._load(Path(folder) / row["latent"]) for row in rows])
-        self.scores = np.array([float(row["reward"]) for row in rows], dtype=np.float32)
+        if spread is not None:
+            self.latents = with_spread(self.latents, *(part.numpy() for part in store.statistics), spread)
+        self.scores = np.array([float(row.get("label", row["reward"])) for row in rows], dtype=np.float32)
         if not np.isfinite(self.scores).all():
             raise ValueError(f"a selected row in {folder} has a reward that is not finite: run 'fluxlight score' again")
 
@@ -77,3 +84,14 @@ class Generated:
         mean = torch.from_numpy(self.latents[index].astype(np.float32))
         std = None if self.store.std is None else torch.zeros_like(mean)
         return Batch(mean, std, texts.text, texts.text_c, torch.from_numpy(self.scores[index]), torch.from_numpy(index))
+
+
+def with_spread(latents: np.ndarray, mean: np.ndarray, std: np.ndarray, spread: float) -> np.ndarray:
+    """Latents ``(n, L, D)`` about ``mean`` ``(D,)`` whose (x - mean) / std has the root mean square ``spread``."""
+    if not spread > 0:
+        raise ValueError(f"spread is {spread}: it is a root mean square in units of the store's, above 0")
+    normal = (latents.astype(np.float64) - mean) / std
+    found = np.sqrt(np.mean(normal**2))
+    if not found > 0:
+        raise ValueError("the selected latents are all equal to the store's mean: predict again")
+    return (normal * (spread / found) * std + mean).astype(np.float32)

@@ -57,23 +57,41 @@ class MixtureData(SFTData):
 
     Args:
         experts: ``experts.jsonl`` of ``fluxlight select experts``; its latents lie beside it.
-        oversample: how often an expert stands in one pass of the stream.
+        oversample: how often an expert stands in one pass of the stream; 0 trains on the store alone, whatever experts
+            there are: the control that shows what equal further training does.
         experts_only: train on the experts alone (the polish).
+        spread: root mean square that the experts' normalised latents are brought to, see `Generated`; null: as drawn.
         **settings: of `SFTData`.
     """
 
     def __init__(
-        self, experts: str | None = None, oversample: int = 5, experts_only: bool = False, **settings: Any
+        self,
+        experts: str | None = None,
+        oversample: int = 5,
+        experts_only: bool = False,
+        spread: float | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if oversample < 0 or (oversample == 0 and experts_only):
+            raise ValueError(
+                f"data.oversample is {oversample}" + (" and data.experts_only true" if experts_only else "")
+                + ": give 1 or more, or 0 without experts_only to train on the store alone"
+            )
+        self.spread = spread
         self.experts, self.oversample, self.experts_only = experts, oversample, experts_only
 
     def rows(self) -> Rows:
         """LatentStore and experts."""
+        if self.oversample == 0:
+            return super().rows()
         if self.experts is None:
-            raise ValueError("data.experts is not set: give experts.jsonl of 'fluxlight select experts'")
+            raise ValueError(
+                "data.experts is not set: give experts.jsonl of 'fluxlight select experts', "
+                "or set data.oversample to 0 to train on the store alone"
+            )
         chosen = read_selection(self.experts, "experts")
-        return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store))
+        return Mixture(self.store, Generated(chosen, Path(self.experts).parent, self.store, self.spread))
 
     def name_of(self, number: int) -> str:
         """Of the store, or a line of the experts."""

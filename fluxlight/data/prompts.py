@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.utils.data import Dataset
 
 from fluxlight.data.store import LatentStore
-from fluxlight.random import permutation
+from fluxlight.random import permutation, words
 from fluxlight.types import PromptBatch
 
 Planned = list[tuple[int, int]]
@@ -19,9 +19,12 @@ def slice_prompts(store: LatentStore, batch_size: int, seed: int, clips: int | N
 
 
 def candidate_prompts(
-    store: LatentStore, prompts: int, per_prompt: int, seed: int, batch_size: int, order_seed: int
+    store: LatentStore, prompts: int, per_prompt: int, seed: int, batch_size: int, order_seed: int, skip: int = 0
 ) -> list[Planned]:
     """``per_prompt`` clips of each of ``prompts`` distinct captions, drawn from a store without replacement.
+
+    All draws with one ``order_seed`` take from one order of the captions: those that skip what earlier ones took share
+    no caption with them until every caption was drawn; then the order begins again.
 
     Args:
         store: the training store.
@@ -30,23 +33,21 @@ def candidate_prompts(
         seed: noise seed of the first; clip j of prompt i has ``seed + j * prompts + i``.
         batch_size: clips of a batch.
         order_seed: of the draw of captions.
+        skip: captions of the order that other draws have taken.
     """
-    rows: list[int] = []
-    seen: set[int] = set()
-    for row in permutation(len(store), order_seed, _CANDIDATES):
-        text = int(store.text_row[row])
-        if text not in seen and len(rows) < prompts:
-            seen.add(text)
-            rows.append(int(row))
-    if len(rows) < prompts:
+    first: dict[int, int] = {}  # text -> the first row that has it
+    for row in permutation(len(store), order_seed, *words("candidates")):
+        first.setdefault(int(store.text_row[row]), int(row))
+    order = list(first.values())
+    if len(order) < prompts:
         raise ValueError(
-            f"data.candidates.prompts is {prompts}, but store {store.folder} has only {len(rows)} distinct captions"
+            f"data.candidates.prompts is {prompts}, but store {store.folder} has only {len(order)} distinct captions"
         )
+    if skip < 0:
+        raise ValueError(f"data.candidates.skip is {skip}: it counts captions, 0 or more")
+    rows = [order[(skip + i) % len(order)] for i in range(prompts)]
     # prompt by prompt: a run that is cut short leaves whole groups to select from
     return _cut([(row, seed + j * prompts + i) for i, row in enumerate(rows) for j in range(per_prompt)], batch_size)
-
-
-_CANDIDATES = 7  # keeps the draw of captions apart from the order of training
 
 
 def _cut(clips: Planned, size: int) -> list[Planned]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fluxlight.random import permutation
+from fluxlight.random import permutation, words
 
 
 class Stream:
@@ -19,13 +19,14 @@ class Stream:
     Args:
         table: rows to draw from ``(n,)`` int64; a row that stands in it five times comes five times a pass.
         seed: of the permutations.
+        name: of the stream: equal seeds give streams of other names other orders.
     """
 
-    def __init__(self, table: np.ndarray, seed: int) -> None:
+    def __init__(self, table: np.ndarray, seed: int, name: str = "") -> None:
         if len(table) == 0:
             raise ValueError("the training stream is empty: the store or the selection has no rows")
         self.table, self.seed = table, seed
-        self._order = lru_cache(maxsize=2)(lambda number: permutation(len(table), seed, number))
+        self._order = lru_cache(maxsize=2)(lambda number: permutation(len(table), seed, number, *words(name)))
 
     def rows(self, start: int, count: int) -> list[int]:
         """Rows at positions start .. start + count - 1."""

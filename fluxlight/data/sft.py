@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fluxlight.data import course
-from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
+from fluxlight.data.prompts import Planned, PromptBatches, candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.store import LatentStore
 from fluxlight.files import hash_of
@@ -25,12 +25,15 @@ class Candidates:
     Attributes:
         prompts: how many distinct captions of the training store.
         per_prompt: clips of each caption.
+        skip: how many captions earlier draws have taken (experts before pairs, a round before the next): those are
+            drawn again only when there are no others.
         seed: noise seed of the first clip; clip j of prompt i has seed + j * prompts + i, so no two share noise.
         batch_size: clips sampled at a time.
     """
 
     prompts: int = 120
     per_prompt: int = 5
+    skip: int = 0
     seed: int = 1000
     batch_size: int = 10
 
@@ -69,12 +72,14 @@ class SFTData(L.LightningDataModule):
         slice: folder of the prompt slice (``fluxlight encode --split slice --text_only true``); null: no rendering.
         batch_size: clips of a batch in one process.
         batches_per_epoch: batches between two checkpoints; an epoch is that many, whatever the size of the store.
-        seed: of the order of rows; equal seeds give every stage and head the same rows in the same order.
+        seed: of the order of rows; equal seeds give stages of one stream the same rows in the same order.
+        stream: name of the order: under one seed, a stage of another stream takes the rows in another order.
         slice_clips: render only the first so many prompts; null: all.
         slice_batch_size: prompts rendered at a time.
         slice_seed: noise seed of prompt i of the slice is slice_seed + i (published: 42 and 55, FACTS section 4).
         candidates: what ``predict`` draws.
         reference: statistics file of the reference set, for the callbacks that measure; null: no FAD.
+        score_column: scores that were appended to the store (``fluxlight store column``), in place of its own.
         num_workers: processes that read batches; 0 is right for a store in the page cache.
     """
 
@@ -91,13 +96,16 @@ class SFTData(L.LightningDataModule):
         candidates: Candidates = Candidates(),
         reference: str | None = None,
         num_workers: int = 0,
+        stream: str = "",
+        score_column: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or batches_per_epoch < 1:
             raise ValueError(f"batch_size {batch_size} and batches_per_epoch {batches_per_epoch} must be at least 1")
-        self.store = LatentStore(store)
+        self.store = LatentStore(store, score_column)
         self.slice = LatentStore(slice) if slice else None
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
+        self.stream = stream
         self.slice_clips, self.slice_batch_size, self.slice_seed = slice_clips, slice_batch_size, slice_seed
         self.candidates, self.reference, self.num_workers = candidates, reference, num_workers
         self.done: set[tuple[str, int]] = set()
@@ -137,7 +145,7 @@ class SFTData(L.LightningDataModule):
             limit, overfit = course.epoch_length(self.trainer, batches), course.overfits(self.trainer)
             # the limit is cut from the loader's length by Lightning, so that stays whole
             batches = course.whole_epoch(self.trainer, batches)
-        stream = Stream(self.table(), self.seed)
+        stream = Stream(self.table(), self.seed, self.stream)
         sampler = BatchStream(
             stream, self.batch_size, batches, self._batches_done, *self._place, limit=limit, overfit=overfit
         )
@@ -161,12 +169,18 @@ class SFTData(L.LightningDataModule):
         cut = [[item for one in part for item in one] for part in parts]
         return self._loader(self.slice, cut)
 
+    def _planned(self) -> list[Planned]:
+        c = self.candidates
+        return candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed, c.skip)
+
+    def planned(self) -> list[tuple[str, int]]:
+        """(id, seed) of every candidate that ``predict`` draws, in order."""
+        return [(self.store.rows[row]["id"], seed) for batch in self._planned() for row, seed in batch]
+
     def predict_dataloader(self) -> DataLoader:
         """Prompts of candidates that are not there yet."""
-        c = self.candidates
-        batches = candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed)
-        ids = [row["id"] for row in self.store.rows]
-        missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
+        rows = self.store.rows
+        missing = [b for b in self._planned() if not {(rows[row]["id"], seed) for row, seed in b} <= self.done]
         rank, world = self._place
         return self._loader(self.store, missing[rank::world])
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,10 +39,14 @@ def cache_folder() -> Path:
     return base
 
 
-def claim(folder: str | os.PathLike[str]) -> FileLock:
+def claim(folder: str | os.PathLike[str], rooms: Sequence[str] | None = None) -> FileLock:
     """Take a run folder for this process; ``release`` gives it back, and so does the end of the process.
 
-    Where the file system knows no locks, nothing is checked.
+    Temporary files that a killed run left in it are removed. Where the file system knows no locks, nothing is checked.
+
+    Args:
+        folder: made when absent.
+        rooms: folders in it, "" for itself, to which this run alone writes; None: everything below it.
 
     Raises:
         ValueError: another run is writing there.
@@ -56,17 +61,32 @@ def claim(folder: str | os.PathLike[str]) -> FileLock:
         raise ValueError(f"{folder} is in use by another run: wait for it, or choose another folder") from None
     except NotImplementedError:
         return lock
-    _clear(path.parent)
+    _clear(path.parent, rooms)
     return lock
 
 
-def _clear(folder: Path) -> None:
+@contextmanager
+def claimed(folder: str | os.PathLike[str], rooms: Sequence[str] | None = None, make: bool = False) -> Iterator[None]:
+    """Have a folder for this process within the block (`claim`); one that is not there is made, or is not taken."""
+    path = Path(folder)
+    if not path.is_dir() and (path.exists() or not make):
+        yield  # whoever reads it says what is wrong with it
+        return
+    lock = claim(path, rooms)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
     """Remove the temporary files that a killed run left: the lock says that nobody writes them.
 
     A folder within that has a lock of its own is left to its owner.
     """
-    theirs = {lock.parent for lock in folder.rglob(".lock")} - {folder}
-    for path in folder.rglob(".*"):
+    theirs = {lock.parent for lock in folder.rglob(".lock")} - {folder} if rooms is None else set()
+    found = folder.rglob(".*") if rooms is None else [path for room in rooms for path in (folder / room).glob(".*")]
+    for path in found:
         if theirs.intersection(path.parents):
             continue
         named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
@@ -98,6 +118,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_link(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Let ``path`` be the file ``source`` is, atomically: by a hard link, or by a copy where there are none."""
+    with atomic_path(path) as temporary:
+        try:
+            temporary.unlink()
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def longest_name(folder: str | os.PathLike[str]) -> int:
@@ -167,14 +197,17 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) ->
 
 
 def append_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Append rows in one write and flush them to disk."""
+    """Append rows in one write, so that those of several processes never mix, and flush them to disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(_json(row) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    left = "".join(_json(row) + "\n" for row in rows).encode("utf-8", errors="backslashreplace")
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        while left:  # the system may take less than all where the disk is nearly full
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

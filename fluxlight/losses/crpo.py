@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fluxlight.flow import Prediction
-from fluxlight.losses.base import Logs
+from fluxlight.losses.base import Logs, Sharpness
 from fluxlight.losses.dpo import DPOLoss
 
 
@@ -13,11 +13,11 @@ class CRPOLoss(DPOLoss):
     """`DPOLoss` + lambda_fm x mean error of the winners: ln 2 + lambda_fm L_w where policy and reference agree.
 
     Args:
-        beta: sharpness (published 2000).
+        beta: sharpness (published 2000), or "auto" (see `DPOLoss`).
         lambda_fm: weight of the winner's flow-matching loss (published 1.0).
     """
 
-    def __init__(self, beta: float = 2000.0, lambda_fm: float = 1.0) -> None:
+    def __init__(self, beta: Sharpness = 2000.0, lambda_fm: float = 1.0) -> None:
         super().__init__(beta)
         self.lambda_fm = lambda_fm
 

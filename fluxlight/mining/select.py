@@ -1,16 +1,13 @@
-"""Selection: scored candidates -> experts or preference pairs. A pure function of rows; no audio, no model, no random.
+"""What every selection of scored candidates begins with: usable rows, and none of the evaluation slice.
 
-- experts (FACTS section 3): z-scored reward and z-scored CLAP blended, the top decile kept;
-- pairs (FACTS section 10): per prompt the candidate with the highest against the one with the lowest CLAP score, never
-  the same clip.
-
-Candidates come from training captions only: ids of the evaluation slice are refused.
+Experts: `fluxlight.mining.experts`; preference pairs: `fluxlight.mining.pairs`. Candidates come from training captions
+only: ids of the slice are refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,6 @@ from fluxlight import tables
 from fluxlight.clips.candidates import key_of
 
 Row = dict[str, Any]
-SIDE = ("seed", "checkpoint", "audio", "latent", "reward", "clap")
-"""What a pair says of each of its two clips."""
 
 
 def usable(rows: Iterable[Row], *columns: str) -> list[Row]:
@@ -32,15 +27,6 @@ def usable(rows: Iterable[Row], *columns: str) -> list[Row]:
     return [kept[key] for key in sorted(kept)]
 
 
-def z_scores(values: Sequence[float]) -> list[float]:
-    """``(value - mean) / standard deviation`` (population); zeros where all values are equal."""
-    mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-    # a spread at rounding level is no spread: it would blow noise up to unit variance
-    flat = deviation <= 1e-12 * max(1.0, abs(mean))
-    return [0.0 if flat else (value - mean) / deviation for value in values]
-
-
 def refuse_slice(rows: Iterable[Row], slice_ids: Collection[str]) -> None:
     """Raise if any row was made for a prompt of the evaluation slice."""
     found = sorted({str(row["id"]) for row in rows} & set(slice_ids))
@@ -49,83 +35,6 @@ def refuse_slice(rows: Iterable[Row], slice_ids: Collection[str]) -> None:
             f"{len(found)} candidate ids belong to the evaluation slice (first: {found[0]}): "
             "candidates for training come from training captions only, predict on those"
         )
-
-
-def select_experts(
-    rows: Iterable[Row],
-    weight_reward: float = 0.5,
-    weight_clap: float = 0.5,
-    top: float = 0.1,
-    slice_ids: Collection[str] = (),
-) -> list[Row]:
-    """The best scored candidates by ``weight_reward z(reward) + weight_clap z(clap)``.
-
-    Args:
-        rows: scored candidates; those with an error or without finite scores are passed over.
-        weight_reward: weight of the z-scored reward; equal weights are the published choice [S] (FACTS section 3).
-        weight_clap: weight of the z-scored CLAP similarity.
-        top: share of the usable rows that is kept, rounded up: the top decile [S].
-        slice_ids: ids that must not occur.
-
-    Returns:
-        The rows, best first, with ``z_reward``, ``z_clap``, ``blend`` and ``rank`` (1 = best) added. Ties go to the
-        smaller key, so the order of the input never matters.
-    """
-    if not 0 < top <= 1:
-        raise ValueError(f"top is {top}: it is the share that is kept, above 0 and at most 1")
-    refuse_slice(rows := list(rows), slice_ids)
-    good = usable(rows, "reward", "clap")
-    if not good:
-        raise ValueError(f"none of {len(rows)} rows has finite scores: run `fluxlight score` and look at the errors")
-    reward, clap = z_scores([row["reward"] for row in good]), z_scores([row["clap"] for row in good])
-    scored = [
-        {**row, "z_reward": r, "z_clap": c, "blend": weight_reward * r + weight_clap * c}
-        for row, r, c in zip(good, reward, clap, strict=True)
-    ]
-    scored.sort(key=lambda row: (-row["blend"], key_of(row)))
-    # 1e-9: 0.1 * 640 must be 64, not 65, whatever the binary fraction says
-    kept = scored[: max(1, math.ceil(top * len(scored) - 1e-9))]
-    return [{**row, "rank": rank} for rank, row in enumerate(kept, 1)]
-
-
-def select_pairs(
-    rows: Iterable[Row], key: str = "clap", margin: float = 0.0, slice_ids: Collection[str] = ()
-) -> list[Row]:
-    """Per prompt the candidate with the highest ``key`` (winner) and the one with the lowest (loser).
-
-    Args:
-        rows: scored candidates; those with an error or without a finite ``key`` are passed over.
-        key: score column that ranks the candidates of a prompt.
-        margin: pairs whose scores differ by no more than this are left out. At 0, upstream's rule, only prompts whose
-            candidates all tie are left out: there upstream would pair a clip with itself.
-        slice_ids: ids that must not occur.
-
-    Returns:
-        One row per prompt, ordered by id: ``{id, prompt, key, margin, winner: {...}, loser: {...}}``.
-    """
-    if margin < 0:
-        raise ValueError(f"margin is {margin}: it must be at least 0")
-    refuse_slice(rows := list(rows), slice_ids)
-    # by id and caption: two clips are compared under one text, never under two that share an id
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in usable(rows, key):
-        groups.setdefault((str(row["id"]), str(row["prompt"])), []).append(row)
-    if not groups:
-        raise ValueError(f"none of {len(rows)} rows has a finite {key}: run `fluxlight score` and look at the errors")
-    pairs = []
-    for (id, prompt), group in sorted(groups.items()):
-        winner = max(group, key=lambda row: row[key])  # max and min take the first of equals: the smaller key
-        loser = min(group, key=lambda row: row[key])
-        difference = winner[key] - loser[key]
-        if difference > margin:
-            sides = {name: {c: row.get(c) for c in SIDE} for name, row in (("winner", winner), ("loser", loser))}
-            pairs.append({"id": id, "prompt": prompt, "key": key, "margin": difference, **sides})
-    if not pairs:
-        raise ValueError(
-            f"no prompt of {len(groups)} has two candidates whose {key} differs by more than {margin}: "
-            "predict several seeds per prompt"
-        )
-    return pairs
 
 
 def read_ids(path: str | Path) -> set[str]:

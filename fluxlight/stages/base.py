@@ -22,10 +22,11 @@ from fluxlight.data.sft import SFTData
 from fluxlight.data.store import LatentStore
 from fluxlight.heads.base import Ports, ScoreHead
 from fluxlight.model import FluxModel
+from fluxlight.random import words
 from fluxlight.sample import Sampler
 from fluxlight.stages import origin
 from fluxlight.stages.draws import Draws, draw
-from fluxlight.stages.optimizer import published_adamw
+from fluxlight.stages.optimizer import freeze_but, published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
 
@@ -43,17 +44,22 @@ class Stage(L.LightningModule):
         schedule: of the learning rate.
         text_drop: probability of the empty text, tokens and CLAP together (FACTS section 7).
         score_drop: probability of the null score, independent of the text (FACTS section 2).
-        seed: of all training draws; with equal seeds two stages see equal noise, times and coins at equal batches.
+        seed: of all training draws.
+        stream: name of the draws: stages of one seed and one stream see equal noise, times and coins at equal batches.
         init_from: bundle, or published .pth file, whose weights are the start; null starts anew with the statistics of
             the store. What weights lack (published ones have no negative text) is taken from the store.
         weights: which of its weights, "raw" (published) or "ema".
         skip: name prefixes of the bundle, or of the published file, that are not taken.
         allow_new: name prefixes of this model that the bundle need not have.
+        train_only: name prefixes of the parameters that are trained, the others are frozen; null or none: all.
         head_prefix: what stands before the names of the score head in a published file; null where it has none.
         sampler: how slice and candidates are rendered.
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
         negative_score_quantile: likewise for ``sampler.negative_score``.
         render_every: updates between two renderings of the slice in fit; 0 renders once, after the last update.
+
+    Attributes:
+        kept: the update whose weights the model has, once a guard has ended the run before its time; else None.
     """
 
     def __init__(
@@ -74,6 +80,8 @@ class Stage(L.LightningModule):
         score_quantile: float | None = None,
         negative_score_quantile: float | None = None,
         render_every: int = 0,
+        stream: str = "",
+        train_only: list[str] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("text_drop", text_drop), ("score_drop", score_drop)):
@@ -81,14 +89,17 @@ class Stage(L.LightningModule):
                 raise ValueError(f"{name} is {value}: it is a probability, 0 to 1")
         self.model = FluxModel(backbone, head)
         self.optimizer, self.schedule = optimizer, schedule
-        self.text_drop, self.score_drop, self.seed = text_drop, score_drop, seed
+        self.text_drop, self.score_drop, self.seed, self.stream = text_drop, score_drop, seed, stream
         self.sampler, self.render_every = sampler, render_every
         self.score_quantile, self.negative_score_quantile = score_quantile, negative_score_quantile
         self.init_from, self.weights = init_from, weights
+        self.kept: int | None = None
         self._cut, self._origin = 0, origin.Origin()
         self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:
             bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights, head_prefix)
+        if train_only:
+            freeze_but(self.model, train_only)
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -160,6 +171,7 @@ class Stage(L.LightningModule):
         if not self._origin:
             loss = getattr(self, "loss", None)
             said = {"model": type(self).__name__, "model.seed": self.seed}
+            said["model.stream"] = self.stream or origin.NAMELESS
             said |= {} if loss is None else {"model.loss": type(loss).__name__}
             said |= origin.of_model(self.model) | origin.of_start(self.init_from, self.weights)
             said["model.optimizer"] = type(self.optimizer(origin.trainable(self.model))).__name__
@@ -197,14 +209,14 @@ class Stage(L.LightningModule):
     # -- training ------------------------------------------------------------------------------------------------
 
     def draws(self, shape: torch.Size, batch_idx: int) -> Draws:
-        """The draws of batch ``batch_idx``: a function of seed, updates done and rows' places in the stream alone.
+        """The draws of batch ``batch_idx``: a function of seed, stream, updates done and rows' places alone.
 
         All processes draw for the global batch and keep the part of their rows, so two processes of four clips draw
         what one of eight does.
         """
         accumulate = self.trainer.accumulate_grad_batches
         place = self.global_step * accumulate + batch_idx % accumulate
-        key = (self.seed, *divmod(place, self._cut or self.trainer.num_training_batches), 0)
+        key = (self.seed, *divmod(place, self._cut or self.trainer.num_training_batches), 0, *words(self.stream))
         return draw(shape, key, self.global_rank, self.trainer.world_size).to(self.device)
 
     def predict(self, batch: Batch, draws: Draws, model: FluxModel | None = None) -> flow.Prediction:

@@ -1,4 +1,4 @@
-"""FrozenCopy: a copy of the model that no training moves: a reference, or the policy that drew the clips."""
+"""FrozenCopy: a copy of the model that no gradient moves: a reference, or the policy that drew the clips."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class FrozenCopy:
     def model(self) -> FluxModel:
         """The copy."""
         return self._model
+
+    @torch.no_grad()
+    def follow(self, model: FluxModel, keep: float) -> None:
+        """Become ``keep`` times the copy plus ``1 - keep`` times ``model``; buffers are taken as they are."""
+        for mine, new in zip(self._model.parameters(), model.parameters(), strict=True):
+            mine.lerp_(new, 1 - keep)
+        for mine, new in zip(self._model.buffers(), model.buffers(), strict=True):
+            mine.copy_(new)
 
     def to(self, device: torch.device) -> None:
         """Bring the copy to ``device``."""

@@ -15,11 +15,13 @@ from fluxlight.model import FluxModel
 
 Origin = dict[str, Any]
 """Setting, as its user calls it -> value."""
+NAMELESS = "none"
+"""The stream of draws without a name."""
 
 
 def of_model(model: FluxModel) -> Origin:
-    """Class and settings of backbone and head."""
-    said: Origin = {"model.head": "null"}
+    """Class and settings of backbone and head, and how much of them is trained."""
+    said: Origin = {"model.head": "null", "number of tensors by model.train_only": len(trainable(model))}
     for part, value in (("backbone", model.backbone), ("head", model.head)):
         if value is not None:
             said[f"model.{part}"] = type(value).__name__
@@ -32,6 +34,7 @@ def of_data(data: SFTData, trainer: L.Trainer) -> Origin:
     """Content of what is trained on, the order of its rows, and how many make an update."""
     return {
         "data.seed": data.seed,
+        "data.stream": data.stream or NAMELESS,
         "data.batch_size x devices": data.batch_size * trainer.world_size,
         "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches,
         **{f"content of data.{name}": checksum for name, checksum in data.content().items()},
@@ -57,13 +60,15 @@ def refuse_another(checkpoint: dict[str, Any], said: Origin, now: Origin, path: 
 
     Args:
         checkpoint: as it was loaded.
-        said: the origin it holds; empty in one from before there were any.
+        said: the origin it holds; empty in one from before there were any. Where it names no stream, it had none.
         now: the origin of the run that is to go on.
         path: of the checkpoint.
     """
     average, mine = "averaging in trainer.callbacks", "current_model_state" in checkpoint
     if average not in said and mine != (now[average] != "none"):
         said = {**said, average: "an average" if mine else "none"}
+    if said:
+        said = {"model.stream": NAMELESS, "data.stream": NAMELESS, **said}
     both = [name for name in said if name in now and said[name] != now[name]]
     differs = [f"{name} was {said[name]} and is {now[name]}" for name in both]
     if differs:

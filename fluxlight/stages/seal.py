@@ -12,6 +12,8 @@ from pathlib import Path
 
 MARK = b"fluxlight sha256 "
 LENGTH = len(MARK) + 64
+PREVIOUS = "previous.ckpt"
+"""Name of the checkpoint before the last one, beside it."""
 
 
 def seal(path: str | os.PathLike[str]) -> None:
@@ -27,6 +29,9 @@ def seal(path: str | os.PathLike[str]) -> None:
         digest = _digest(Path(path), os.path.getsize(path))
         file.seek(0, os.SEEK_END)
         file.write(MARK + digest)
+        file.flush()
+        # on the disk before its name is: a machine that loses power keeps the one before
+        os.fsync(file.fileno())
 
 
 def whole(path: str | os.PathLike[str]) -> bool:
