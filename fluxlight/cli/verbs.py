@@ -103,12 +103,16 @@ def _run(args: list[str]) -> int:
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
         raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
+    from fluxlight.cli.arguments import plain_warnings
+
     module = importlib.import_module(VERBS[verb][0])
     if VERBS[verb][0] == TRAINER:
+        from fluxlight.weights.fluxaudio import OtherFrequencies
+
         # short names of callbacks on a command line: the one place where the library looks at them
         callbacks = importlib.import_module("callbacks")
-        return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
-    from fluxlight.cli.arguments import plain_warnings
+        with plain_warnings(f"fluxlight {verb}", OtherFrequencies):
+            return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
     from fluxlight.cli.output import plain
     from fluxlight.clips.found import LeftAside
 

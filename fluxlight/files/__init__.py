@@ -21,6 +21,9 @@ from fluxlight.files.layered import lay_over as lay_over
 from fluxlight.files.layered import parse_yaml as parse_yaml
 from fluxlight.files.layered import read_yaml as read_yaml
 
+HALF = "half-"
+"""In the name of every temporary file: a user's ``.env.template`` is none of ours."""
+
 
 def cache_folder() -> Path:
     """The one folder outside the run folder that fluxlight writes to.
@@ -89,7 +92,7 @@ def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
     for path in found:
         if theirs.intersection(path.parents):
             continue
-        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
+        named = re.fullmatch(rf"\.(.+)\.{HALF}[a-z0-9_]{{8}}(\.\w+)?", path.name)
         if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
             path.unlink(missing_ok=True)
 
@@ -101,7 +104,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name may be as long as names can be: of ours only its beginning and a usual ending fit beside it
     ending = path.suffix if len(path.suffix) <= 12 else ""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.{HALF}", suffix=ending, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
