@@ -163,7 +163,7 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
 
         page = Path(args.out) / "index.html"
         heard = take_half(prompts, args.half)
-        listening_page(page, heard, systems, read_json(Path(args.out) / "scores.json"), result, prompts)
+        listening_page(page, heard, systems, read_json(Path(args.out) / "scores.json"), result, whole=prompts)
     return _finish(result, args)
 
 
