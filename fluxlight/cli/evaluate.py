@@ -183,7 +183,7 @@ def _judge(
         page = Path(args.out) / "index.html"
         heard, taken = dict(args.listen), take_half(prompts, args.half)
         scores = read_json(Path(args.out) / "scores.json")
-        listening_page(page, taken, {**heard, **systems}, scores, result, prompts, partial=heard)
+        listening_page(page, taken, {**heard, **systems}, scores, result, whole=prompts, partial=heard)
     return _finish(result, args)
 
 
