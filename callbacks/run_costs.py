@@ -10,14 +10,14 @@ from typing import Any
 import lightning as L
 
 from fluxlight.files.costs import Cost, read_costs, write_costs
-from fluxlight.types import PairBatch
+from fluxlight.types import Batch, PairBatch
 
 
 class RunCosts:
     """Counts a fit or a predict; a run that goes on adds to what it has counted.
 
     Seconds are those of the whole call on its machine, renderings and guards included, up to the last checkpoint that
-    was written; clips those that were trained on (both of a pair) or drawn, once for each time.
+    was written; clips those that were trained on (both of a pair) or drawn (rollouts too), once for each time.
     """
 
     def __init__(self) -> None:
@@ -42,15 +42,18 @@ class RunCosts:
         self.since, self.earlier = time.monotonic(), float(self.cost["seconds"])
 
     def saw(self, batch: Any) -> None:
-        """Learn how many clips a batch has."""
-        if not self.per_update and (part := getattr(batch, "winner", batch)) is not None and hasattr(part, "mean"):
-            self.per_update = len(part.mean) * (2 if isinstance(batch, PairBatch) else 1)
+        """Learn how many clips a batch has; of what is no batch of clips nothing is counted."""
+        if isinstance(batch, PairBatch):
+            self.per_update = 2 * len(batch.winner.mean)
+        elif isinstance(batch, Batch):
+            self.per_update = len(batch.mean)
 
     def trained(self, trainer: L.Trainer) -> None:
         """Write what has been trained so far."""
         updates = int(trainer.global_step)
         if self.per_update:
-            self.cost["clips"] = updates * self.per_update * trainer.accumulate_grad_batches * trainer.world_size
+            seen = updates * self.per_update * trainer.accumulate_grad_batches * trainer.world_size
+            self.cost["clips"] = seen + getattr(trainer.lightning_module, "clips_drawn", 0)
         self._write(trainer, updates=updates)
 
     def drawn(self, trainer: L.Trainer, clips: int) -> None:
