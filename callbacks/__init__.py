@@ -17,6 +17,7 @@ from callbacks.media import SliceMedia
 from callbacks.progress import UpdatesBar
 from callbacks.render_slice import RenderSlice
 from callbacks.run_config import SaveRunConfig
+from callbacks.trackio_run import StageTrackioLogger, TrackioMedia
 from callbacks.wandb_run import StageWandbLogger, WandbMedia
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "RewardCallback",
     "SaveRunConfig",
     "SliceMedia",
+    "StageTrackioLogger",
     "StageWandbLogger",
+    "TrackioMedia",
     "UpdatesBar",
     "WandbMedia",
 ]

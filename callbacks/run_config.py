@@ -10,6 +10,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks import run_facts
+from callbacks.trackio_run import StageTrackioLogger
 from fluxlight.files import write_text
 
 
@@ -18,7 +19,7 @@ class SaveRunConfig(SaveConfigCallback):
 
     A second run in the same folder with the same configuration changes nothing; with another one it adds
     ``config-2.yaml`` and so on, so what made a checkpoint can always be read. Beside it ``run.json`` holds versions,
-    revision, machine, seeds and checksums, and at the end measures and artefacts. wandb gets the nested configuration.
+    revision, machine, seeds and checksums, and at the end measures and artefacts. Trackers get the configuration.
     """
 
     verb = ""
@@ -50,7 +51,7 @@ class SaveRunConfig(SaveConfigCallback):
         settings = yaml.safe_load(text)
         run_facts.begin(trainer, verb, settings)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if isinstance(logger, WandbLogger | StageTrackioLogger):
                 logger.log_hyperparams(settings)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
