@@ -62,24 +62,22 @@ def facts(run: Path) -> dict[str, Any]:
     return {key: value for key, value in read_json(run / "run.json")["fit"].items() if key not in ("begun", "ended")}
 
 
-@pytest.mark.parametrize("left", ["no end", "no recipe", "no rendering"])
-def test_a_run_that_was_stopped_behind_its_last_update_is_brought_to_its_end(
-    tmp_path: Path, fit: list[str], left: str
-) -> None:
+def test_a_run_that_was_stopped_behind_its_last_update_is_brought_to_its_end(tmp_path: Path, fit: list[str]) -> None:
     """Its bundle, its rendering and what it says of itself, its last loss among it, are those of any other."""
     run = tmp_path / "run"
     assert main(fit) == 0
     made, said = (run / "bundle/model.yaml").read_bytes(), facts(run)
     assert {"train/loss", "train/lr", "val/clap"} <= said["metrics"].keys()
     short = {key: value for key, value in said.items() if key not in ("metrics", "artefacts", "updates")}
-    write_json(run / "run.json", {"fit": {**short, "begun": ""}})
-    if left != "no end":
-        (run / "bundle/model.yaml").unlink()
-    if left == "no rendering":
-        (run / "slice").rename(run / ".slice.old")
-    assert main(fit) == 0
-    assert facts(run) == said and (run / "bundle/model.yaml").read_bytes() == made
-    assert not (run / ".slice.old").exists()
+    for left in ("no end", "no recipe", "no rendering"):
+        write_json(run / "run.json", {"fit": {**short, "begun": ""}})
+        if left == "no recipe":
+            (run / "bundle/model.yaml").unlink()
+        if left == "no rendering":
+            (run / "slice").rename(run / ".slice.old")
+        assert main(fit) == 0
+        assert facts(run) == said and (run / "bundle/model.yaml").read_bytes() == made
+        assert (run / "slice").is_dir() and not (run / ".slice.old").exists()
 
 
 def test_nothing_is_guessed_where_both_are_damaged_or_the_file_is_named(

@@ -97,6 +97,12 @@ def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
             path.unlink(missing_ok=True)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no more of the user's share, or none for so large a file."""
+NOTHING = 1 << 16
+"""Bytes below which a disk is full."""
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends well and vanishes when it does not."""
@@ -115,9 +121,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             # what was to be written, not the temporary file that a library chose
             raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    except Exception:
+        # writers in C++ and Rust have words of their own for a full disk
+        if shutil.disk_usage(path.parent).free < NOTHING:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
