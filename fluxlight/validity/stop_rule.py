@@ -6,8 +6,8 @@ equally among its measures (Bonferroni). Neither needs independent looks, so run
 The rule is one-sided: only a decline stops.
 
 The t is Hall's (JRSS B 54, 1992, 221), free of skewness to first order. Measured (`stop_alarms`, alpha 5 %, 32 prompts,
-40 looks, two measures): 3 % of sound runs are stopped; where the differences are as skewed as an exponential law 4 %, which
-the plain t makes 26 %. A decline that grows to one standard deviation of the differences is seen in 96 % of the runs.
+40 looks, two measures): 3 % of sound runs are stopped; where the differences are as skewed as an exponential law 4 %,
+which the plain t makes 26 %. A decline that grows to one standard deviation of the differences is seen in 96 % of runs.
 """
 
 from __future__ import annotations
