@@ -18,6 +18,7 @@ from callbacks.media import SliceMedia
 from callbacks.progress import UpdatesBar
 from callbacks.render_slice import RenderSlice
 from callbacks.run_config import SaveRunConfig
+from callbacks.trackio_run import StageTrackioLogger, TrackioMedia
 from callbacks.wandb_run import StageWandbLogger, WandbMedia
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "RewardCallback",
     "SaveRunConfig",
     "SliceMedia",
+    "StageTrackioLogger",
     "StageWandbLogger",
+    "TrackioMedia",
     "UpdatesBar",
     "WandbMedia",
 ]

@@ -41,8 +41,13 @@ class LastCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what has been measured: a run that goes on from its end has no update that measures again."""
-        found = trainer.callback_metrics
-        checkpoint[MEASURES] = {name: value.detach().cpu().clone() for name, value in sorted(found.items())}
+        # a stage renders behind its checkpoint: what is kept must not depend on whether a rendering was before it
+        late = isinstance(pl_module, Stage)
+        checkpoint[MEASURES] = {
+            name: value.detach().cpu().clone()
+            for name, value in sorted(trainer.callback_metrics.items())
+            if not (late and name.startswith("val/"))
+        }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remember what had been measured."""

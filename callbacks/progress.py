@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
+
+from fluxlight.progress import Bar, note
 
 
 class UpdatesBar(ProgressBar):
     """Progress of fit in updates, of validate and predict in batches of prompts.
 
     Lightning's own bars start anew each epoch and so cannot say how long a run will take.
-
-    Args:
-        interval: seconds between two lines where the output is no terminal (a log file).
     """
 
-    def __init__(self, interval: float = 30.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.interval, self.bar, self.enabled = interval, None, True
-
-    bar: Any
+        self.bar: Bar | None = None
+        self.inner: Bar | None = None
+        self.enabled, self.measured = True, ""
 
     def disable(self) -> None:
         """Show nothing (other processes than the first)."""
@@ -32,21 +30,8 @@ class UpdatesBar(ProgressBar):
         """Show again."""
         self.enabled = True
 
-    def _open(self, what: str, total: int | None, done: int = 0, leave: bool = True) -> Any:
-        from tqdm import tqdm
-
-        terminal = sys.stderr.isatty()
-        return tqdm(
-            desc=what,
-            total=total,
-            initial=done,
-            leave=leave,
-            disable=not self.enabled,
-            dynamic_ncols=terminal,
-            ascii=not terminal,
-            mininterval=0.2 if terminal else self.interval,
-            smoothing=0.1,
-        )
+    def _open(self, what: str, total: int | None, done: int = 0, unit: str = "update", leave: bool = True) -> Bar:
+        return Bar(what, total, done, unit, leave, self.enabled)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar of the run where the checkpoint left it."""
@@ -57,11 +42,11 @@ class UpdatesBar(ProgressBar):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One update further."""
-        moved = int(trainer.global_step) - self.bar.n
-        if moved > 0:
+        moved = 0 if self.bar is None else int(trainer.global_step) - self.bar.n
+        if self.bar is not None and moved > 0:
             loss = trainer.callback_metrics.get("train/loss")
-            if loss is not None:
-                self.bar.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
+            said = [self.measured] if loss is None else [f"loss {float(loss):.4f}", self.measured]
+            self.bar.say("  ".join(filter(None, said)))
             self.bar.update(moved)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -73,14 +58,11 @@ class UpdatesBar(ProgressBar):
         self._close("bar")
         self._close("inner")
 
-    inner: Any = None
-
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Open the bar of the rendering, if this validation renders."""
-        if getattr(pl_module, "render_due", True):
-            self.inner = self._open(
-                "rendering the slice", _batches(trainer.num_val_batches), leave=trainer.state.fn != "fit"
-            )
+        """Open the bar of the rendering, if this validation renders; what judges validate is over in a moment."""
+        if getattr(pl_module, "render_due", False):
+            total, fit = _batches(trainer.num_val_batches), trainer.state.fn == "fit"
+            self.inner = self._open("rendering the slice", total, unit="batch", leave=not fit)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """One batch of prompts further."""
@@ -91,17 +73,20 @@ class UpdatesBar(ProgressBar):
         """Close the bar and say what was measured."""
         self._close("inner")
         found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        if found and self.enabled and getattr(pl_module, "render_due", True):
-            line = "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.items()))
+        line = "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.items()))
+        if found and self.enabled and getattr(pl_module, "render_due", trainer.state.fn != "fit"):
             self.write(f"update {int(trainer.global_step)}: {line}")
+        elif self.bar is not None and not hasattr(pl_module, "render_due"):
+            self.measured = line
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Open the bar of the candidates."""
-        self.inner = self._open("drawing candidates", _batches(trainer.num_predict_batches))
+        self.inner = self._open("drawing candidates", _batches(trainer.num_predict_batches), unit="batch")
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """One batch of candidates further."""
-        self.inner.update()
+        if self.inner is not None:
+            self.inner.update()
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Close the bar."""
@@ -109,17 +94,16 @@ class UpdatesBar(ProgressBar):
 
     def write(self, line: str) -> None:
         """A line above the bars."""
-        from tqdm import tqdm
-
-        tqdm.write(line, file=sys.stderr)
+        note(line)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Lightning's print, above the bars."""
         self.write(" ".join(str(a) for a in args))
 
     def _close(self, name: str) -> None:
-        if getattr(self, name) is not None:
-            getattr(self, name).close()
+        bar: Bar | None = getattr(self, name)
+        if bar is not None:
+            bar.close()
             setattr(self, name, None)
 
 

@@ -76,6 +76,7 @@ class RenderSlice(L.Callback):
         self._seeds: list[int] = []
         self._heard: list[Tensor] = []
         self._cache: dict[str, Tensor] = {}
+        self._mine: dict[str, Tensor] = {}
 
     @staticmethod
     def of(trainer: L.Trainer) -> RenderSlice:
@@ -175,12 +176,24 @@ class RenderSlice(L.Callback):
 
     def rewards(self, reward: Any, batch_size: int = 10) -> Tensor:
         """Rewards of all clips ``(n,)`` in prompt order, made once per reward, ``batch_size`` clips at a time."""
+        # what a measure before has embedded by the reward's own CLAP
+        own = getattr(reward, "clap_identity", "")
+        heard, said = self._mine.get(f"{own} audio"), self._mine.get(f"{own} text")
 
         def score() -> Tensor:
             prompts = [clip.prompt for clip in self.clips]
+            # an empty prompt is no text to a reward
+            texts = said if all(map(str.strip, prompts)) else None
             starts = range(0, len(prompts), batch_size)
-            parts = [slice(start, start + batch_size) for start in starts]
-            return torch.cat([reward.score(self._waves(part), self._rate, prompts[part]) for part in parts])
+            scores = []
+            for part in (slice(start, start + batch_size) for start in starts):
+                audio = self._waves(part)
+                if heard is None:
+                    scores.append(reward.score(audio, self._rate, prompts[part]))
+                else:
+                    text = None if texts is None else texts[part]
+                    scores.append(reward.score_heard(audio, self._rate, prompts[part], heard[part], text))
+            return torch.cat(scores)
 
         return self._once(f"{reward.identity} reward", score)
 
@@ -200,6 +213,8 @@ class RenderSlice(L.Callback):
         if key not in self._cache:
             with torch.no_grad():
                 mine = list(make().detach().cpu()) if self.clips else []
+            if mine:
+                self._mine[key] = torch.stack(mine)
             joined = sorted(gather(list(zip(self._seeds, mine, strict=True))), key=lambda item: item[0])
             self._cache[key] = torch.stack([value for _, value in joined])
         return self._cache[key]

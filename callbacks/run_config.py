@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from callbacks import run_facts
 from callbacks.run_costs import RunCosts
+from callbacks.trackio_run import StageTrackioLogger
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.files import write_text
 
@@ -22,7 +23,7 @@ class SaveRunConfig(SaveConfigCallback):
     A second run in the same folder with the same configuration changes nothing; with another one it adds
     ``config-2.yaml`` and so on, so what made a checkpoint can always be read. Beside it ``run.json`` holds versions,
     revision, machine, seeds and checksums, and at the end measures and artefacts, and ``costs.json`` updates, clips and
-    seconds of this stage and of those before it (`RunCosts`). wandb gets the nested configuration.
+    seconds of this stage and of those before it (`RunCosts`). Trackers get the nested configuration.
     """
 
     verb = ""
@@ -74,10 +75,11 @@ class SaveRunConfig(SaveConfigCallback):
             path = run / f"{stem}-{number}.yaml"
         else:
             write_text(path, text)
-        run_facts.begin(trainer, verb, yaml.safe_load(text))
+        settings = yaml.safe_load(text)
+        run_facts.begin(trainer, verb, settings)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(yaml.safe_load(text))
+            if isinstance(logger, WandbLogger | StageTrackioLogger):
+                logger.log_hyperparams(settings)
 
     def lacks(self, folder: str, updates: int) -> bool:
         """True where a run was stopped after its last checkpoint, before it said what came of it."""

@@ -13,6 +13,7 @@ import torch
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.candidates import load_latents, open_folder, read_candidates
 from fluxlight.postprocess import Loudness, PostProcess, Separate
+from fluxlight.progress import track
 from fluxlight.render import Renderer
 from fluxlight.weights import weights_folder
 
@@ -40,8 +41,6 @@ def steps_of(names: Sequence[str]) -> list[PostProcess]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Write the clips in the format of a rendered folder; what is there already is kept."""
-    from tqdm import tqdm
-
     from fluxlight.codec import EmbeddedCodec
 
     parser = Arguments(prog="experiments.deliver", description=__doc__.split("\n")[0])
@@ -57,7 +56,7 @@ def main(args: Sequence[str] | None = None) -> int:
     ):
         raise ValueError(f"{given.rendered} was rendered by {other}, the codec here is {codec.identity}")
     done, renderer = open_folder(given.out), Renderer(codec, steps)
-    for start in tqdm(range(0, len(rows), BATCH), desc="delivering", unit="batch", disable=None):
+    for start in track(range(0, len(rows), BATCH), "delivering", unit="batch"):
         batch = rows[start : start + BATCH]
         latents = torch.from_numpy(load_latents(given.rendered, batch))
         made = renderer.render([row.id for row in batch], [row.prompt for row in batch], latents)

@@ -19,6 +19,7 @@ from fluxlight.encoders.clap_b import ClapB
 from fluxlight.evaluation.judges import load_judges
 from fluxlight.evaluation.measure import prepare, reference_from_files
 from fluxlight.metrics.reference import Reference
+from fluxlight.progress import track
 
 BATCH = 10
 
@@ -47,12 +48,10 @@ def _of_folder(given: argparse.Namespace) -> Reference:
 
 
 def _of_corpus(given: argparse.Namespace) -> Reference:
-    from tqdm import tqdm
-
     audio, clap = build(CorpusSpec(sizes={"reference": given.clips}), jobs=given.jobs).audio("reference"), ClapB()
     parts = []
     starts = range(0, given.clips, BATCH)
-    for start in tqdm(starts, desc=f"reference of {given.clips} clips", unit="batch", disable=None):
+    for start in track(starts, f"reference of {given.clips} clips", unit="batch"):
         clips = [prepare(clip, 44_100, given.loudness) for clip in audio[start : start + BATCH]]
         parts.append(clap.embed_audio(torch.from_numpy(np.stack(clips)), 44_100))
     return Reference.from_embeddings(torch.cat(parts), clap.identity, 44_100, "reference", loudness=given.loudness)

@@ -10,7 +10,8 @@ from typing import Any
 from callbacks.run_facts import revision, versions
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json, write_json, write_text
-from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
+from fluxlight.report.published import decomposition_table
+from fluxlight.report.table import MARK, grid, label, with_interval
 
 
 def sweep_markdown(sweep: Mapping[str, Any]) -> str:

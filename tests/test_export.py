@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from small_world import SmallCodec, SmallReward, make_data, make_stage, make_tra
 from callbacks import BundleWriter, RenderSlice
 from fluxlight import cli
 from fluxlight.bundle import bundle_hash, init_from, load_bundle, read_recipe, save_bundle
+from fluxlight.clips.candidates import read_candidates
 from fluxlight.export import export
 from fluxlight.export.facts import read_training
 from fluxlight.files import write_json
@@ -77,7 +79,8 @@ def table(path: Path, rows: dict[str, str]) -> Path:
 
 def test_the_folder_is_a_bundle_with_the_same_weights(world: Path, made: Path) -> None:
     source = world / "run/bundle"
-    assert sorted(p.name for p in made.iterdir()) == ["README.md", "config.json", "model.yaml", "weights.safetensors"]
+    files = ["README.md", "config.json", "model.yaml", "samples", "weights.safetensors"]
+    assert sorted(p.name for p in made.iterdir()) == files
     assert bundle_hash(made) == bundle_hash(source)
     model = make_stage(head=GlobalAdaLN).model
     init_from(model, made)
@@ -103,9 +106,41 @@ def test_a_folder_remembers_how_its_run_rendered(world: Path, made: Path, tmp_pa
 
 
 def test_exporting_twice_gives_the_same_bytes(world: Path, made: Path) -> None:
-    before = {p.name: p.read_bytes() for p in made.iterdir()}
+    before = {p.name: p.read_bytes() for p in made.rglob("*.*")}
     export(world / "run", made, pipeline=world / "pipeline.yaml", trust=TRUST)
-    assert before == {p.name: p.read_bytes() for p in made.iterdir()}
+    assert before == {p.name: p.read_bytes() for p in made.rglob("*.*")}
+
+
+def test_the_card_plays_the_first_clips_of_the_slice(world: Path, made: Path, tmp_path: Path) -> None:
+    import soundfile
+    from huggingface_hub import ModelCard
+
+    rows = sorted(read_candidates(world / "run" / "slice"), key=lambda row: row.seed)
+    widget = ModelCard.load(made / "README.md").data.widget
+    assert [sample["text"] for sample in widget] == [row.prompt for row in rows[:3]] and len(widget) == 3
+    for sample, row in zip(widget, rows, strict=False):
+        heard, rate = soundfile.read(made / sample["output"]["url"])
+        expected, wanted = soundfile.read(world / "run" / "slice" / row.audio)
+        assert rate == wanted and abs(heard - expected).max() < 1e-4
+    # clips of other weights are not its own
+    other = load_bundle(world / "run/bundle")
+    wake(other, 0.1)
+    save_bundle(tmp_path / "run" / "bundle", other)
+    shutil.copytree(world / "run" / "slice", tmp_path / "run" / "slice")
+    export(tmp_path / "run", made, pipeline=world / "pipeline.yaml", trust=TRUST)
+    assert not list((made / "samples").iterdir()) and "widget" not in (made / "README.md").read_text()
+
+
+def test_half_the_size_sounds_the_same(world: Path, made: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"pipeline": world / "pipeline.yaml", "trust": TRUST}
+    out = export(world / "run", tmp_path / "half", half=True, samples=0, **settings)
+    whole, half = (p / "weights.safetensors" for p in (made, out))
+    assert half.stat().st_size < 0.7 * whole.stat().st_size and not (out / "samples").exists()
+    said = read_recipe(out)["info"]
+    assert said["rounded_from"] == bundle_hash(made) != bundle_hash(out)
+    assert f"rounded to half precision from `{bundle_hash(made)}`" in (out / "README.md").read_text()
+    a, b = (Generator.from_folder(p, trust=TRUST)("a flute", seed=3)[0].audio for p in (made, out))
+    assert (a - b).abs().max() < 0.02 * a.abs().max()
 
 
 def test_averaged_weights_can_be_exported(world: Path, tmp_path: Path) -> None:
@@ -254,7 +289,7 @@ def test_up_to_a_hub_and_down_again(made: Path, hub: str, tmp_path: Path, monkey
     api = HfApi(endpoint=hub, token="hf_test")
     api.create_repo("me/tunes")
     api.upload_folder(repo_id="me/tunes", folder_path=made)
-    assert Hub.files == {p.name: p.read_bytes() for p in made.iterdir()}
+    assert Hub.files == {p.relative_to(made).as_posix(): p.read_bytes() for p in made.rglob("*.*")}
     Hub.files["evil.py"] = b"raise SystemExit"
     there = Generator.from_pretrained("me/tunes", trust=TRUST)
     here = Generator.from_pretrained(made, trust=TRUST)

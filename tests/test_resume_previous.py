@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from small_world import make_world
 
 from fluxlight.cli import main
+from fluxlight.files import read_json, write_json
 from fluxlight.stages.seal import whole
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,29 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
         assert updates(run / "last.ckpt") == 8 and updates(run / "previous.ckpt") == 6
         assert {name: (run / name).read_bytes() for name in made} == made
         assert not list(run.glob(".*.ckpt"))
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """What run.json says of a fit, but for when."""
+    return {key: value for key, value in read_json(run / "run.json")["fit"].items() if key not in ("begun", "ended")}
+
+
+def test_a_run_that_was_stopped_behind_its_last_update_is_brought_to_its_end(tmp_path: Path, fit: list[str]) -> None:
+    """Its bundle, its rendering and what it says of itself, its last loss among it, are those of any other."""
+    run = tmp_path / "run"
+    assert main(fit) == 0
+    made, said = (run / "bundle/model.yaml").read_bytes(), facts(run)
+    assert {"train/loss", "train/lr", "val/clap"} <= said["metrics"].keys()
+    short = {key: value for key, value in said.items() if key not in ("metrics", "artefacts", "updates")}
+    for left in ("no end", "no recipe", "no rendering"):
+        write_json(run / "run.json", {"fit": {**short, "begun": ""}})
+        if left == "no recipe":
+            (run / "bundle/model.yaml").unlink()
+        if left == "no rendering":
+            (run / "slice").rename(run / ".slice.old")
+        assert main(fit) == 0
+        assert facts(run) == said and (run / "bundle/model.yaml").read_bytes() == made
+        assert (run / "slice").is_dir() and not (run / ".slice.old").exists()
 
 
 def test_nothing_is_guessed_where_both_are_damaged_or_the_file_is_named(

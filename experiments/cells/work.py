@@ -13,8 +13,9 @@ import yaml
 from experiments.cells.plan import Work
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.runner import Outcome, bring_all
-from experiments.chain.steps import clock, logged
+from experiments.chain.steps import logged
 from fluxlight.files import hash_of, write_json, write_text
+from fluxlight.progress import clock
 
 Report = Callable[[str], None]
 

@@ -12,13 +12,17 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.chain.decomposition import Decomposition
+from experiments.chain.forecast import forecast
 from experiments.chain.numbers import ROOT, read_numbers
+from experiments.chain.page import grow
 from experiments.chain.run_folder import RunFolder
-from experiments.chain.steps import Step, StepFailed, clock, run_steps
+from experiments.chain.steps import Step, StepFailed, run_steps
 from fluxlight.cli.arguments import Arguments, within
+from fluxlight.progress import clock
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,13 +61,14 @@ def main(args: Sequence[str] | None = None) -> int:
         if given.processes < 1:
             raise ValueError(f"--processes is {given.processes}: at least 1 is needed")
         run = RunFolder(out)
-        chain = Decomposition(
+        plan = Decomposition(
             run.path, numbers, ROOT / numbers["overlay"], given.seed, given.seed, given.jobs, given.seeds
         )
-        steps = chain.steps()
-        say(f"chain {given.scale}: {len(steps)} steps -> {out}")
+        steps = plan.steps()
+        ahead = forecast(run, steps, numbers, plan.overlay, given.jobs, given.processes)
+        say(f"chain {given.scale}: {len(steps)} steps -> {out}, {ahead.left()}")
         devices = [device for device in given.devices.split(",") if device]
-        found = run_steps(run, steps, say, given.processes, devices)
+        found = run_steps(run, steps, say, given.processes, devices, ahead, partial(heard, run.path, plan))
         say(summary(run, steps))
         fresh = sum(state != "done" for state in found.values())
         say(f"[{clock(time.monotonic() - begin)}] {fresh} steps done now, {len(found) - fresh} before")
@@ -82,6 +87,19 @@ def main(args: Sequence[str] | None = None) -> int:
 
         say(f"chain: {one_line(error)}; what is done is kept, go on with: {again}")
         return 2
+
+
+def heard(out: Path, plan: Decomposition, step: Step) -> None:
+    """After a step that has made clips: put them on the page; a page that cannot be written costs no result."""
+    rows = {**plan.heard(), **plan.rows()}
+    if any(folder.split("/")[0] == step.name for folder in rows.values()):
+        try:
+            page = grow(out, rows)
+        except (OSError, ValueError) as error:
+            say(f"    no page yet: {error}")
+            return
+        if page is not None:
+            say(f"    listen: {page}")
 
 
 def threads(jobs: int) -> None:

@@ -19,14 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.chain.numbers import CHOICES, ROOT, asked, shipped_weights, shown
+from experiments.chain.numbers import CHOICES, FIRST, ROOT, SHARED, TITLES, asked, folder_of, shipped_weights, shown
 from experiments.chain.steps import Command, Step
-
-TITLES = ("0 baseline", "1 score-cond. SFT", "2c equal further training", "2 expert iteration", "3 cross-load v2",
-          "4 CRPO")  # fmt: skip
-"""Rows of the table; each is compared with the one before it, Row 2 with its control."""
-SHARED = ("corpus", "stores")
-"""Steps that all trainings stand on."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class Decomposition:
     def steps(self) -> list[Step]:
         """All steps, in the order in which they are run."""
         return [
-            *([self.corpus(), self.stores()] if self.numbers["corpus"] else [self.given()]),
+            *([self.corpus(), self.first(), self.stores()] if self.numbers["corpus"] else [self.given()]),
             *self.training(),
             *(step for other in self.others() for step in other.training()),
             self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
@@ -109,7 +103,8 @@ class Decomposition:
     def training(self) -> list[Step]:
         """Rows 0 to 4 under one training seed."""
         start = ["trunk"] if self.numbers["trunk"] else []
-        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", needs=("stores",), render=False)]
+        few = ("--data.slice_clips", str(FIRST))
+        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", "", ("stores",), few)]
         branch = "trunk" if start else ""
         return [
             *(trunk if start else []),
@@ -134,6 +129,13 @@ class Decomposition:
         sizes = [word for split, n in self.numbers["corpus"].items() for word in (f"--{split}", str(n))]
         command = Command("fluxlight", ("corpus", *sizes, "--jobs", str(self.jobs), "--out", self.at("corpus.json")))
         return Step("corpus", "render the captioned corpus", (command,), ("corpus.json",), folders=())
+
+    def first(self) -> Step:
+        """Something to hear before anything is trained."""
+        words = ("--slice", str(self.numbers["corpus"]["slice"]), "--clips", str(FIRST), "--out", self.at("first"))
+        command = Command("experiments.first_sounds", words)
+        outputs = ("first/*/*.wav", "first/prompts.json")
+        return Step("first", "the first sounds: real clips and their round trip", (command,), outputs, ("corpus",))
 
     def stores(self) -> Step:
         """Encode training set and slice; freeze the reference under the judge."""
@@ -266,6 +268,11 @@ class Decomposition:
         names = {"white noise": "noise", "untrained": "untrained/slice"}
         return names | {title: f"{folder_of(title)}/slice" for title in TITLES}
 
+    def heard(self) -> dict[str, str]:
+        """What there is to hear beside the rows -> folders of clips of the first prompts."""
+        real = {"real": "first/real", "codec round trip": "first/round_trip"} if self.numbers["corpus"] else {}
+        return real | ({"trunk": "trunk/slice"} if self.numbers["trunk"] else {})
+
     def evaluate(self) -> Step:
         """The table, its plots and the listening page."""
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
@@ -274,22 +281,20 @@ class Decomposition:
                 words += ["--seed-of", f"{title}={self.at(other.own(folder_of(title)), 'slice')}"]
         words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
+        words += [word for name, folder in self.heard().items() for word in ("--listen", f"{name}={self.at(folder)}")]
         words += ["--against", "2 expert iteration=1 score-cond. SFT", *self.judges]
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
+
+        heard = dict.fromkeys(folder.split("/")[0] for folder in self.heard().values())
         trained = [of.own(folder_of(title)) for of in (self, *self.others()) for title in TITLES]
-        needs = ("stores", "noise", "untrained", *trained, "slope")
+        needs = ("stores", *heard, "noise", "untrained", *trained, "slope")
         command = Command("fluxlight", ("evaluate", *words))
         title = "judge all rows: table, plots, listening page"
-        return Step("evaluate", title, (command,), outputs, needs, ("spectrograms",), shipped_weights())
+        return Step("evaluate", title, (command,), outputs, needs, (), shipped_weights())
 
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""
         command = Command("experiments.report", ("--run", str(self.out), "--store", self.place("store")))
         outputs = ("table.md", "provenance.json", "report.json")
         return Step("report", "one page with everything", (command,), outputs, ("evaluate",), ())
-
-
-def folder_of(title: str) -> str:
-    """Folder of a row of the table."""
-    return f"row{title.split()[0]}"

@@ -6,16 +6,23 @@ import contextlib
 import importlib
 import os
 import shlex
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.chain.run_folder import RunFolder, State
 from experiments.chain.runner import Outcome, bring_all
+from fluxlight import progress
 from fluxlight.files import content, hash_of, read_yaml, sha256
+from fluxlight.progress import clock
+
+if TYPE_CHECKING:
+    from experiments.chain.forecast import Forecast
 
 Report = Callable[[str], None]
 
@@ -103,8 +110,9 @@ class Step:
 
 
 def run_steps(
-    run: RunFolder, steps: Sequence[Step], report: Report, processes: int = 1, devices: Sequence[str] = ()
-) -> dict[str, State]:
+    run: RunFolder, steps: Sequence[Step], report: Report, processes: int = 1, devices: Sequence[str] = (),
+    forecast: Forecast | None = None, made: Callable[[Step], None] | None = None,
+) -> dict[str, State]:  # fmt: skip
     """Bring every step to ``done``, those that are needed first, and tell what each one did.
 
     A step that fails keeps none but those that need it from being made. With several processes the words of a step go
@@ -116,6 +124,8 @@ def run_steps(
         report: takes one line.
         processes: how many work at once.
         devices: values of CUDA_VISIBLE_DEVICES, one for each process in turn.
+        forecast: says with every step, and every minute where no bar can, how long the rest will take.
+        made: told of every step that was made now.
 
     Returns:
         The state in which each step was found.
@@ -126,12 +136,17 @@ def run_steps(
     found: dict[str, State] = {}
     begin, alone = time.monotonic(), processes == 1 and len(devices) < 2
 
-    def head(step: Step) -> str:
-        return f"[{clock(time.monotonic() - begin)}] {len(found)}/{len(steps)} {step.name}: {step.title}"
+    def head(step: Step, note: str) -> str:
+        left = f"; {forecast.left()}" if forecast is not None else ""
+        return f"[{clock(time.monotonic() - begin)}] {len(found)}/{len(steps)} {step.name}: {step.title}{note}{left}"
 
     def make(step: Step) -> Outcome:
         state = found[step.name] = run.state(step.name, step.inputs(run))
-        report(head(step) + (" -- done before" if state == "done" else NOTES[state]))
+        if forecast is not None:
+            forecast.begin(step.name)
+            if state == "done":
+                forecast.end(step.name, 0.0, whole=False)
+        report(head(step, " -- done before" if state == "done" else NOTES[state]))
         for command in step.commands if state != "done" else ():
             report(f"    {command.line}")
         return do(run, None, step)
@@ -139,17 +154,49 @@ def run_steps(
     def note(step: Step, outcome: Outcome) -> None:
         if not alone:
             found[step.name] = outcome.found or "fresh"
-            report(head(step) + (" -- done before" if outcome.before else f" -- {outcome.state}"))
+        if forecast is not None:
+            whole = outcome.state == "done" and not outcome.before and outcome.found != "resume"
+            forecast.end(step.name, outcome.seconds, whole)
+        if not alone:
+            report(head(step, " -- done before" if outcome.before else f" -- {outcome.state}"))
         if outcome.state != "done":
             report(f"    {step.name} {outcome.state}: {outcome.why}")
+        elif made is not None and found[step.name] != "done":
+            made(step)
+
+    def line() -> str:
+        assert forecast is not None
+        return f"[{clock(time.monotonic() - begin)}] {len(found)}/{len(steps)} {forecast.said()}"
 
     work = make if alone else partial(do, run, run.path / "steps")
-    ended = bring_all(steps, work, note, processes, devices)
+    with spoken(forecast, report, line, bars=alone and sys.stderr.isatty()):
+        ended = bring_all(steps, work, note, processes, devices)
     if bad := {name: outcome.why for name, outcome in ended.items() if outcome.state == "failed"}:
         blocked = sum(outcome.state == "blocked" for outcome in ended.values())
         said = "; ".join(f"step {name}: {why}" for name, why in bad.items())
         raise StepFailed(said + (f" ({blocked} steps need it)" if blocked else ""))
     return found
+
+
+@contextlib.contextmanager
+def spoken(forecast: Forecast | None, report: Report, line: Callable[[], str], bars: bool) -> Iterator[None]:
+    """Within the block bars show the time left of everything; where there are none, ``line`` is told every minute."""
+    if forecast is None:
+        yield
+        return
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(progress.INTERVAL):
+            report(line())
+
+    if not bars:
+        threading.Thread(target=tell, daemon=True).start()
+    try:
+        with progress.within(forecast.tell, silent=True):
+            yield
+    finally:
+        over.set()
 
 
 def do(run: RunFolder, logs: Path | None, step: Step) -> Outcome:
@@ -185,8 +232,3 @@ def logged(path: Path) -> Iterator[None]:
         yield
 
 
-def clock(seconds: float) -> str:
-    """``mm:ss``, or ``h:mm:ss`` from an hour on."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"

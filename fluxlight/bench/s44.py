@@ -35,22 +35,24 @@ def lines(settings: Settings, sizes: dict[str, Any] = S44) -> Iterator[Line]:
         for batch in settings.batches or usual:
             # torch gives up on compiling one function for ever more batch sizes
             torch.compiler.reset()
-            for kind, measure in (("forward", _forward), ("training step", _training), ("sampling", _sampling)):
+            for kind, measure in (("forward", forward), ("training step", training), ("sampling", sampling)):
                 yield from measure(settings, ways, Inputs(model, batch), batch, half, kind, work)
 
 
-def _forward(
+def forward(
     settings: Settings, ways: dict[str, FluxModel], data: Inputs, batch: int, half: bool, kind: str, work: Work
 ) -> Iterator[Line]:
+    """One velocity of each clip, every way."""
     def run(name: str, model: FluxModel) -> Run:
         return lambda: _within(name, half, lambda: data.forward(model))
 
     yield from _report(settings, {n: run(n, m) for n, m in ways.items()}, batch, half, kind, batch * work.forward)
 
 
-def _training(
+def training(
     settings: Settings, ways: dict[str, FluxModel], data: Inputs, batch: int, half: bool, kind: str, work: Work
 ) -> Iterator[Line]:
+    """A training step, every way: forward, backward, AdamW."""
     # the weights are shared by all ways; the rate is 0, so that they stay what they are
     parameters = list(ways["eager"].parameters())
     optimizers = {
@@ -71,9 +73,10 @@ def _training(
     yield from _report(settings, {n: run(n, m) for n, m in ways.items()}, batch, half, kind, batch * work.training)
 
 
-def _sampling(
+def sampling(
     settings: Settings, ways: dict[str, FluxModel], data: Inputs, batch: int, half: bool, kind: str, work: Work
 ) -> Iterator[Line]:
+    """Guided latents, every way."""
     steps = STEPS if settings.full else FEW
 
     def run(name: str, model: FluxModel, steps: int) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -70,7 +69,7 @@ def main(args: list[str]) -> int:
     wanted = [(kind, "", given.trials) for kind in kinds]
     wanted += [(strong, damage, given.power_trials) for damage in damages]
     path = Path(given.out) / f"trials-{fingerprint(bench)}.jsonl"
-    result = summary(run_trials(bench, wanted, path, given.jobs, sys.stderr.isatty()), frame)
+    result = summary(run_trials(bench, wanted, path, given.jobs, True), frame)
     from fluxlight.validity.alarms_page import markdown, write_page
 
     write_page(result, given.out)
@@ -85,7 +84,7 @@ def material(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from fluxlight.validity.climb import CLEAN, LadderClip, Rung
     from fluxlight.validity.sources import corpus_clips, faulty, folder_clips, judge_parts, references
 
-    judges, show = load_judges(given.judges), sys.stderr.isatty()
+    judges, show = load_judges(given.judges), True
     judge = next(iter(judges.claps))
     damaged = [Rung(name, step) for name in given.damage for step in LADDERS[name].steps[: given.steps]]
     damaged = damaged if given.power_trials else []

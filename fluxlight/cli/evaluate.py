@@ -84,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
         "and faulty clips out of a reference folder")  # fmt: skip
     add("--jobs", type=within(1), default=1, help="processes (1)")
     add("--no-page", action="store_true", help="write no listening page")
+    add("--listen", type=PAIR, action="append", default=[], metavar="NAME=FOLDER",
+        help="more clips for the page alone, not judged, of some prompts at least")  # fmt: skip
     return p
 
 
@@ -144,6 +146,7 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
     further = [(name, folder) for name, rows in runs.items() for row in rows for folder in row]
     for name, folder in [*systems.items(), *further]:
         find_clips(folder, ids, name)
+    no_double([*(name for name, _ in args.listen), *systems], "system (--listen NAME=FOLDER)")
     pairs = _pairs(args, list(systems))
     protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
     judges, show = load_judges(args.judges), sys.stderr.isatty()
@@ -178,8 +181,9 @@ def _judge(
         from fluxlight.report.listening import listening_page
 
         page = Path(args.out) / "index.html"
-        heard = take_half(prompts, args.half)
-        listening_page(page, heard, systems, read_json(Path(args.out) / "scores.json"), result, prompts)
+        heard, taken = dict(args.listen), take_half(prompts, args.half)
+        scores = read_json(Path(args.out) / "scores.json")
+        listening_page(page, taken, {**heard, **systems}, scores, result, whole=prompts, partial=heard)
     return _finish(result, args)
 
 

@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of the verb."""
     p = Arguments(
         prog="fluxlight export",
-        description="Write a model folder: model.yaml, weights.safetensors, config.json and a model card.",
+        description="Write a model folder: model.yaml, weights.safetensors, config.json, a card and samples.",
         epilog="Example: fluxlight export runs/tiny/row4 --out models/row4 --table runs/tiny/table.json; "
         "upload it with: hf upload USER/NAME models/row4",
     )
@@ -27,6 +27,8 @@ def parser() -> argparse.ArgumentParser:
     add("--data", help="what the model was trained on (default: as its run says)")
     add("--license", dest="licence", help="of the weights, a hub identifier (default: follows from the parts)")
     add("--pipeline", help="YAML with codec, text, clap, reward, postprocess, sampler, prefix, suffix that differ")
+    add("--half", action="store_true", help="keep the weights in half precision: half the size")
+    add("--samples", type=int, default=3, metavar="N", help="clips beside the card, the first its run rendered (3)")
     add("--trust", action="append", default=[], metavar="PACKAGE",
         help="package beside fluxlight whose classes the bundle may name; runs its code")  # fmt: skip
     return p

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from fluxlight.cli.arguments import Arguments, within
+from fluxlight.progress import note
 
 
 def _score(text: str) -> float | None:
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
-    add("--model", required=True,
-        help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name of the hub")  # fmt: skip
+    add("--model", default=None, help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name "
+        "of the hub; without it the small demo model that is installed with fluxlight")  # fmt: skip
     add("--prompts", dest="file", default=None, metavar="FILE",
         help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
@@ -94,8 +94,9 @@ def _run(given: dict[str, Any]) -> int:
     from fluxlight.generate.prompts import from_file, from_texts
     from fluxlight.generate.render import file_names, render
     from fluxlight.prompts import PromptsCut
+    from fluxlight.weights.fluxaudio import OtherFrequencies
 
-    for kind in (Notice, PromptsCut):
+    for kind in (Notice, PromptsCut, OtherFrequencies):
         warnings.simplefilter("always", kind)
     warnings.showwarning = lambda message, *_, **__: say(str(message))
     if bool(given["prompts"]) == (given["file"] is not None):
@@ -121,7 +122,7 @@ def _run(given: dict[str, Any]) -> int:
     if given["raw"]:
         generator.postprocess = []
     reward = find_reward(given["reward"]) if given["reward"] else None
-    with claimed(given["out"], make=True):
+    with claimed(given["out"], ("",), make=True):
         rows = render(
             generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
             progress=True,
@@ -137,9 +138,11 @@ def _run(given: dict[str, Any]) -> int:
 
 def find_generator(given: dict[str, Any], device: str) -> Any:
     """The generator of ``--model``: a folder, one of the hub, or a published file with what is said of its head."""
+    from fluxlight.generate.demo import demo
     from fluxlight.generate.generator import Generator
 
-    model, of_file = given["model"], {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
+    model = given["model"] or str(demo())
+    of_file = {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
     if Path(model).is_file():
         from fluxlight.generate.published import from_published
 
@@ -209,6 +212,4 @@ def find_reward(name: str) -> Any:
 
 def say(line: str) -> None:
     """One line on standard error, above a progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(f"fluxlight generate: {line}", file=sys.stderr)
+    note(f"fluxlight generate: {line}")

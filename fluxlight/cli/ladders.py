@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from fluxlight.cli.arguments import Arguments, within
 from fluxlight.measures import PER_CLIP
@@ -53,7 +52,7 @@ def main(args: list[str]) -> int:
     from fluxlight.validity.response import responses, result_of
     from fluxlight.validity.sources import corpus_clips, faulty, folder_clips, references
 
-    judges, show = load_judges(given.judges), sys.stderr.isatty()
+    judges, show = load_judges(given.judges), True
     protocols = ["locked", "delivered"] if given.loudness == "both" else [given.loudness]
     if given.audio:
         clips = folder_clips(given.audio, given.prompts, given.clips)

@@ -45,6 +45,14 @@ class FluxCLI(LightningCLI):
 
     steps: tuple[str, ...] = ()
     """Steps of the plan that the given configs add."""
+    verb = ""
+    """The verb that runs: a parser of each of the others would cost seconds; empty has them all."""
+
+    @classmethod
+    def subcommands(cls) -> dict[str, set[str]]:  # type: ignore[override]
+        """Verbs and the arguments of the trainer's methods that are not on the command line."""
+        found = LightningCLI.subcommands()
+        return {cls.verb: found[cls.verb]} if cls.verb in found else found
     done: int = 0
     """Updates of the checkpoint that a fit goes on from."""
 
@@ -151,13 +159,13 @@ def run(args: Sequence[str], save_config: type[SaveConfigCallback] | None) -> in
     refuse_switches(args)
     kwargs: dict[str, Any] = {"parser_mode": MODE, "exit_on_error": False}
     try:
-        FluxCLI.steps = steps_of(args)
+        FluxCLI.steps, FluxCLI.verb = steps_of(args), args[0] if args else ""
         with steady():
             FluxCLI(
                 L.LightningModule, L.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                 save_config_callback=save_config, seed_everything_default=0, auto_configure_optimizers=False,
                 load_from_checkpoint_support=False, args=list(args),
-                parser_kwargs={**kwargs, **{verb: kwargs for verb in VERBS}},
+                parser_kwargs={**kwargs, **{verb: kwargs for verb in FluxCLI.subcommands()}},
             )  # fmt: skip
     except SIGTERMException:
         print("fluxlight: stopped by SIGTERM; what was finished is kept, the same command goes on", file=sys.stderr)

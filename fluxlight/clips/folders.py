@@ -26,20 +26,7 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     error that lists them.
     """
     folder, system = Path(folder), system or Path(folder).name
-    if not folder.is_dir():
-        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
-    found: dict[str, list[Path]] = {}
-    said = ""
-    if (folder / ROWS).is_file():
-        for row in read_candidates(folder):
-            if not row.error and (folder / row.audio).is_file():
-                found.setdefault(same(row.id), []).append(folder / row.audio)
-    else:
-        here = find_audio(folder, SUFFIXES, deep=False)
-        for path in here.files:
-            found.setdefault(same(path.stem), []).append(path)
-        lost = f"{len(here.dangling)} links that lead nowhere ({some_names(here.dangling, 5)})" if here.dangling else ""
-        said = "; ".join(filter(None, [lost, here.said()]))
+    found, said = _clips_of(folder, system)
     names = [found_name(i, found) for i in ids]
     if missing := [i for i, name in zip(ids, names, strict=True) if name not in found]:
         raise FileNotFoundError(
@@ -57,6 +44,30 @@ def find_clips(folder: str | os.PathLike[str], ids: Sequence[str], system: str =
     if double := [stem for stem, paths in found.items() if len(paths) > 1]:
         raise ValueError(f"system {system}: more than one file per id in {folder}: {some_names(double)}")
     return [found[i][0] for i in names]
+
+
+def clips_there(folder: str | os.PathLike[str], ids: Sequence[str], system: str = "") -> dict[str, Path]:
+    """Id -> its audio file in ``folder``, of those that have one; everything else there is left aside."""
+    found, _ = _clips_of(Path(folder), system or Path(folder).name)
+    names = {i: found_name(i, found) for i in ids}
+    return {i: found[name][0] for i, name in names.items() if name in found}
+
+
+def _clips_of(folder: Path, system: str) -> tuple[dict[str, list[Path]], str]:
+    """Name without suffix -> audio files in a folder, and what else is there, in words."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
+    found: dict[str, list[Path]] = {}
+    if (folder / ROWS).is_file():
+        for row in read_candidates(folder):
+            if not row.error and (folder / row.audio).is_file():
+                found.setdefault(same(row.id), []).append(folder / row.audio)
+        return found, ""
+    here = find_audio(folder, SUFFIXES, deep=False)
+    for path in here.files:
+        found.setdefault(same(path.stem), []).append(path)
+    lost = f"{len(here.dangling)} links that lead nowhere ({some_names(here.dangling, 5)})" if here.dangling else ""
+    return found, "; ".join(filter(None, [lost, here.said()]))
 
 
 def found_name(id: str, found: Container[str]) -> str:
@@ -79,13 +90,22 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     first = rows[0]
     said: dict[str, Any] = {key: first.extra[key] for key in ("codec", "step") if key in first.extra}
     # the rest of a sampler's settings is in the run's config.yaml
-    said |= {key: first.extra.get("sampler", {}).get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    sampler = first.extra.get("sampler", {})
+    said |= {key: sampler.get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    said |= {key: sampler[key] for key in ("negative", "negative_score") if key in sampler}
+    said |= {"guidance": named(sampler["guidance"])} if sampler.get("guidance") else {}
     noted = {"postprocess": "; ".join(notes)} if notes else {}
     wide = pooled([row.extra.get("spread") for row in rows])
     said |= {} if wide is None else {"spread": wide.plain()}
     if stages := read_costs(Path(folder).resolve().parent):
         said |= {"updates in all": total(stages)["updates"], "clips in all": total(stages)["clips"]}
     return {"checkpoint": first.checkpoint, "noise_seed": min(row.seed for row in rows), **noted, **said}
+
+
+def named(part: dict[str, Any]) -> str:
+    """A part that was recorded by class path and settings, in one word: ``Rescaled(strength=1.0)``."""
+    settings = ", ".join(f"{name}={value}" for name, value in (part.get("init_args") or {}).items())
+    return f"{part['class_path'].rpartition('.')[2]}({settings})"
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:

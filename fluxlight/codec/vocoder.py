@@ -9,6 +9,7 @@ a wrapped normal x of spread s.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -145,8 +146,7 @@ class Vocoder(nn.Module):
         bin_step = (arrow[:, :, 2] + 1j * arrow[:, :, 3]).astype(np.complex64)
         from_below = bin_step[..., 1:] * size[..., :-1]
         from_above = bin_step[..., 1:].conj() * size[..., 1:]
-        # one fixed noise for all clips and any batch size: decoding is a function of the latent alone
-        noise = np.exp(2j * np.pi * np.random.default_rng(20260).random((frames, bins))).astype(np.complex64)
+        noise = _fixed_noise(frames, bins)
         jitter = noise[:, :low] * size * np.float32(self.jitter)
         out = np.empty((batch, frames, bins), np.complex64)
         out[..., low:] = noise[:, low:]
@@ -177,3 +177,11 @@ class Vocoder(nn.Module):
             gain = magnitude * torch.rsqrt(moved.square().sum(-1) + 1e-18)
             spectrum = torch.view_as_complex(moved * gain[..., None])
         return self.spectrum.audio_of(spectrum)
+
+
+@lru_cache(maxsize=2)
+def _fixed_noise(frames: int, bins: int) -> np.ndarray:
+    """Unit phases ``(frames, bins)``, one draw for every clip and batch: decoding is a function of the latent alone."""
+    noise = np.exp(2j * np.pi * np.random.default_rng(20260).random((frames, bins))).astype(np.complex64)
+    noise.flags.writeable = False
+    return noise

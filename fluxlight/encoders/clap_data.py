@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fluxlight.encoders.base import TextAudioModel, pad
 from fluxlight.encoders.front_end import FrontEnd
 from fluxlight.files import atomic_path, cache_folder, hash_of
+from fluxlight.progress import track
 
 
 @dataclass
@@ -194,8 +195,6 @@ def corpus_source(split: str, clips: int, templates: str, wordings: int, seed: i
 
 def prepare(model: TextAudioModel, source: Source, folder: Path | None = None) -> ClapRows:
     """Features of a source: read from the cache, or computed and kept there."""
-    from tqdm import tqdm
-
     texts = [text for clip in source.texts for text in clip]
     key = hash_of([source.key, model.name, model.front_end.describe(), texts])
     folder = folder or cache_folder() / "clap" / f"{source.key}-{key}"
@@ -206,7 +205,7 @@ def prepare(model: TextAudioModel, source: Source, folder: Path | None = None) -
             for feature in model.text_features(texts[start : start + 256])
         ]
         total = -(-len(source.texts) // 16)
-        blocks = tqdm(source.audio(), desc=f"{model.name} features", total=total, unit="batch", disable=None)
+        blocks = track(source.audio(), f"{model.name} features", total, "batch")
         with torch.no_grad():
             audio = np.concatenate([model.front_end(torch.from_numpy(block)).half().numpy() for block in blocks])
         offsets = np.cumsum([0] + [len(feature) for feature in features])

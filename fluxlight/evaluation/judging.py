@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +20,10 @@ import numpy as np
 from fluxlight.clips.faults import LOWEST_RATE, faults_of
 from fluxlight.clips.read import read_channels
 from fluxlight.files import atomic_path, cache_folder, sha256
+from fluxlight.files.orphans import end_with_parent
 from fluxlight.metrics.arrays import Array, array64
 from fluxlight.metrics.windows import FADTK, window_embeddings
+from fluxlight.progress import track
 
 PROTOCOLS = {
     "locked": "every clip at -23 LUFS, no limiting",
@@ -218,6 +220,7 @@ _WORKER: dict[str, Any] = {}
 def _start(work: Work, judges: Judges) -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
     _WORKER.update(work=work, judges=judges)
 
@@ -235,18 +238,11 @@ def each(
         # spawn, not fork: a forked torch may hang in its thread pool
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, context, _start, (work, judges)) as pool:
-            yield from _progress(pool.map(_call, tasks, chunksize=chunk), len(tasks), what, progress)
+            yield from track(pool.map(_call, tasks, chunksize=chunk), what, len(tasks), "clip", progress)
         return
     with _one_thread():
-        yield from _progress((work(task, judges) for task in tasks), len(tasks), what, progress)
+        yield from track((work(task, judges) for task in tasks), what, len(tasks), "clip", progress)
 
-
-def _progress(rows: Iterable[Any], total: int, what: str, show: bool) -> Iterable[Any]:
-    if not show:
-        return rows
-    from tqdm import tqdm
-
-    return tqdm(rows, desc=what, total=total, unit="clip", disable=None)
 
 
 @contextmanager
@@ -277,7 +273,7 @@ def judge_files(
         progress = False
     with _one_thread():
         rows = (judge_clip(task.path, task.prompt, task.protocol, judges, seconds) for task in tasks)
-        return list(_progress(rows, len(tasks), what, progress))
+        return list(track(rows, what, len(tasks), "clip", progress))
 
 
 def embed_texts(texts: Sequence[str], clap: Any) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from fluxlight.export.facts import Measured
+from fluxlight.export.samples import Sample
 from fluxlight.generate.pipeline import Pipeline, plain_sampler
 from fluxlight.metrics.direction import arrow
 from fluxlight.report.table import MARK, grid, label, number, with_interval
@@ -53,6 +54,7 @@ class Card:
         measured: its row of a table, or None.
         data: what it was trained on, in the exporter's words.
         licence: of the weights, in the exporter's words.
+        samples: clips that lie beside the card.
     """
 
     name: str
@@ -66,12 +68,13 @@ class Card:
     measured: Measured | None = None
     data: str | None = None
     licence: str | None = None
+    samples: Sequence[Sample] = ()
 
     def text(self) -> str:
         """The card as Markdown with a YAML head."""
         head = yaml.safe_dump(self.metadata(), sort_keys=False, allow_unicode=True, width=1000)
-        parts = [self.summary(), self.use(), self.needs(), self.made(), self.worth(), self.limits(), self.terms()]
-        return f"---\n{head}---\n\n" + "\n".join(parts)
+        parts = [self.summary(), self.hear(), self.use(), self.needs(), self.made(), self.worth(), self.limits()]
+        return f"---\n{head}---\n\n" + "\n".join(part for part in [*parts, self.terms()] if part)
 
     @property
     def embedded(self) -> bool:
@@ -101,6 +104,9 @@ class Card:
             "pipeline_tag": "text-to-audio",
             "tags": ["text-to-music", "music-generation", "flow-matching"],
         }
+        if self.samples:
+            # what the hub's page plays where no server runs the model
+            found["widget"] = [{"text": sample.prompt, "output": {"url": sample.file}} for sample in self.samples]
         if self.measured is not None:
             prompts = str(self.measured.frame.get("prompts", "unknown"))
             metrics = [
@@ -125,6 +131,8 @@ class Card:
             if key in sizes
         )
         averaged = " (averaged)" if self.weights == "ema" else ""
+        if "rounded_from" in self.info:
+            averaged += f", rounded to half precision from `{self.info['rounded_from']}`"
         return (
             f"# {self.name}\n\nA text-to-music flow model: {_name(backbone['class_path'])} ({shape}; "
             f"{self.parameters / 1e6:.2f} M parameters), {asked}. It makes mono clips of 10 s.\n\n"
@@ -132,13 +140,22 @@ class Card:
             f"written by fluxlight {_version()}.\n"
         )
 
+    def hear(self) -> str:
+        """Its samples, or nothing."""
+        if not self.samples:
+            return ""
+        lines = [f"- [{sample.file}]({sample.file}): {sample.prompt}" for sample in self.samples]
+        first = "The first prompts of its held-out slice, not picked"
+        return f"## Samples\n\n{first}:\n\n" + "\n".join(lines) + "\n"
+
     def use(self) -> str:
         """How it is run."""
         return (
             "## Use\n\n```bash\nhf download USER/NAME --local-dir FOLDER\n"
             'fluxlight generate "a calm piano piece" --model FOLDER\n```\n\n'
             "```python\nfrom fluxlight.generate import Generator\n\n"
-            'clips = Generator.from_pretrained("USER/NAME")(["a calm piano piece"], seed=42)\n```\n\n'
+            'generator = Generator.from_pretrained("USER/NAME")\n'
+            'clip = generator("a calm piano piece", seed=42)[0]  # clip.audio, clip.sample_rate\n```\n\n'
             "**Intended use**: research on post-training of text-to-music models, and listening to its results. "
             "**Not intended**: releases of music, imitation of an artist, judgements about listeners.\n"
         )

@@ -1,4 +1,4 @@
-"""Export: a bundle -> a model folder: model.yaml, weights.safetensors, config.json and a model card.
+"""Export: a bundle -> a model folder: model.yaml, weights.safetensors, config.json, a model card and samples.
 
 The folder is a bundle, so stages start from it as from any other; ``info.pipeline`` of its model.yaml says what it
 needs to make audio, so `fluxlight generate` runs it. The layout is what the Hugging Face hub expects of a repository.
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors.torch import save
 
 from fluxlight.bundle import RECIPE, WEIGHTS, Which, bundle_hash, load_bundle, read_recipe, save_bundle
 from fluxlight.codec import Codec
 from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.export.card import Card
 from fluxlight.export.facts import read_measured, read_training
+from fluxlight.export.samples import FOLDER, write_samples
 from fluxlight.files import read_json, write_json, write_text
 from fluxlight.generate.pipeline import Pipeline, check_origin, find_bundle, read_pipeline
 
@@ -37,6 +39,8 @@ def export(
     data: str | None = None,
     licence: str | None = None,
     trust: Sequence[str] = (),
+    half: bool = False,
+    samples: int = 3,
 ) -> Path:
     """Write a model folder.
 
@@ -52,6 +56,8 @@ def export(
         data: what the model was trained on, in place of what its run says.
         licence: identifier of the weights' licence on the hub, in place of the one that follows from the parts.
         trust: packages beside fluxlight whose classes the bundle may name.
+        half: keep the weights in half precision, at half the size; they are computed with in single precision.
+        samples: clips beside the card, the first of the slice that its run rendered, if any.
 
     Returns:
         ``out``.
@@ -71,6 +77,13 @@ def export(
     if model.head is None:
         parts = replace(parts, sampler=replace(parts.sampler, score=None))
     info = {key: value for key, value in (recipe.get("info") or {}).items() if key != "pipeline"}
+    heard = write_samples(source, checkpoint, out, samples)
+    if half:
+        info["rounded_from"] = checkpoint
+        for weight in model.parameters():
+            # an extreme one would become infinite: save_bundle refuses it
+            weight.data = weight.data.half()
+        checkpoint = hashlib.sha256(save({k: v.contiguous() for k, v in model.state_dict().items()})).hexdigest()[:16]
     card = Card(
         name=name or out.resolve().name,
         recipe=recipe,
@@ -83,6 +96,7 @@ def export(
         measured=measured,
         data=data,
         licence=licence,
+        samples=heard,
     )
     # the card first, model.yaml last: a folder that can be loaded is a whole one
     write_text(out / CARD, _sealed(card.text()))
@@ -104,7 +118,7 @@ def _check_out(out: Path, source: Path) -> None:
         raise ValueError(f"--out {out} is a file: choose a folder")
     if not out.is_dir():
         return
-    there, parts = {p.name for p in out.iterdir() if p.name[0] != "."}, {RECIPE, *WEIGHTS.values()}
+    there, parts = {p.name for p in out.iterdir() if p.name[0] != "."}, {RECIPE, FOLDER, *WEIGHTS.values()}
     if other := sorted(there - parts - {CARD, CONFIG}):
         raise ValueError(f"--out {out} holds {other[0]}, which is no part of a model folder: choose another folder")
     if CARD in there and not _is_sealed(out / CARD):

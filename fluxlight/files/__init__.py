@@ -21,6 +21,9 @@ from fluxlight.files.layered import lay_over as lay_over
 from fluxlight.files.layered import parse_yaml as parse_yaml
 from fluxlight.files.layered import read_yaml as read_yaml
 
+HALF = "half-"
+"""In the name of every temporary file: a user's ``.env.template`` is none of ours."""
+
 
 def cache_folder() -> Path:
     """The one folder outside the run folder that fluxlight writes to.
@@ -89,9 +92,15 @@ def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
     for path in found:
         if theirs.intersection(path.parents):
             continue
-        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
+        named = re.fullmatch(rf"\.(.+)\.{HALF}[a-z0-9_]{{8}}(\.\w+)?", path.name)
         if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
             path.unlink(missing_ok=True)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no more of the user's share, or none for so large a file."""
+NOTHING = 1 << 16
+"""Bytes below which a disk is full."""
 
 
 @contextmanager
@@ -101,7 +110,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name may be as long as names can be: of ours only its beginning and a usual ending fit beside it
     ending = path.suffix if len(path.suffix) <= 12 else ""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.{HALF}", suffix=ending, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -112,9 +121,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             # what was to be written, not the temporary file that a library chose
             raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    except Exception:
+        # writers in C++ and Rust have words of their own for a full disk
+        if shutil.disk_usage(path.parent).free < NOTHING:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from fluxlight.files import append_jsonl, longest_name, mend_jsonl, read_json, w
 from fluxlight.generate.generator import Generator, Take
 from fluxlight.generate.pipeline import Notice
 from fluxlight.generate.prompts import seeds_of
+from fluxlight.progress import Bar
 from fluxlight.prompts import Prompt, one_warning
 from fluxlight.rewards import Reward
 from fluxlight.tables import clip_name
@@ -88,13 +89,9 @@ def render(
     units = [unit for unit in units if any(missing[i] for i in unit)]
     steps = generator.sampler.steps
     total = sum(-(-len(unit) * best_of // batch_size) * steps for unit in units)
-    from tqdm import tqdm
-
     with (
         one_warning(len(prompts), generator.text.length),
-        tqdm(
-            total=total, desc=f"generating {sum(missing)} clips", unit="step", disable=None if progress else True
-        ) as bar,
+        Bar(f"generating {sum(missing)} clips", total, unit="step", show=progress) as bar,
     ):
         for unit in units:
             takes = generator.takes(

@@ -17,6 +17,7 @@ from fluxlight.device import chosen
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import append_jsonl, mend_jsonl
 from fluxlight.postprocess import LockedLoudness
+from fluxlight.progress import track
 from fluxlight.rewards.base import Reward, check_audio
 from fluxlight.types import Candidate, Clip
 
@@ -51,8 +52,6 @@ def score_folder(
     Returns:
         One row per candidate: its columns and ``reward``, ``clap``, ``judges`` (identities and level).
     """
-    from tqdm import tqdm
-
     path = candidates / ROWS
     judges = {"reward": reward.identity, "clap": clap.identity, "lufs": lufs}
     known: dict[Key, Row] = {}
@@ -64,7 +63,7 @@ def score_folder(
     for judge in (reward, clap):
         judge.to(chosen(device))
     starts = range(0, len(everything), batch_size)
-    for start in tqdm(starts, desc=f"scoring {len(everything)} candidates", unit="batch", disable=None):
+    for start in track(starts, f"scoring {len(everything)} candidates", unit="batch"):
         batch = everything[start : start + batch_size]
         missing = {key_of(c) for c in batch if not _done(c, known.get(key_of(c)), retry)}
         if not missing:

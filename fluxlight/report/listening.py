@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import torch
 
-from fluxlight.clips.folders import find_clips
+from fluxlight.clips.folders import clips_there, find_clips
 from fluxlight.clips.read import read_clip
 from fluxlight.files import read_json, sha256, write_json, write_text
 from fluxlight.measures import better
@@ -162,10 +162,10 @@ def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
 def listening_page(
     page: str | os.PathLike[str], prompts: Sequence[Prompt | Mapping[str, Any]],
     systems: Mapping[str, str | os.PathLike[str]], scores: Mapping[str, Mapping[str, Mapping[str, float]]],
-    result: Mapping[str, Any] | None = None, whole: Sequence[Prompt] | None = None,
-    title: str = "Every prompt, every row", copy: bool = False,
+    result: Mapping[str, Any] | None = None, title: str = "Every prompt, every row", copy: bool = False,
+    whole: Sequence[Prompt] | None = None, partial: Container[str] | bool = False,
 ) -> Path:  # fmt: skip
-    """Write ``index.html`` with its spectrograms.
+    """Write ``index.html`` with its spectrograms; those of clips that it no longer shows go.
 
     Args:
         page: the HTML file to write; pictures go beside it.
@@ -173,15 +173,23 @@ def listening_page(
         systems: row name -> folder of clips, in table order.
         scores: prompt id -> system -> measure -> value (scores.json of an evaluation).
         result: table.json of the evaluation, for the summary on top, the marks and the faults.
-        whole: all prompts the folders have clips of, where only some of them are shown.
         title: heading.
         copy: copy the audio beside the page, so that the folder can be moved; otherwise it is linked where it is.
+        whole: all prompts the folders have clips of, where only some of them are shown.
+        partial: rows that may lack clips: some, or all of them. A prompt without any clip is left out.
     """
     page, slice_prompts = Path(page), as_prompts(prompts)
     ids = [p.id for p in slice_prompts]
     held = [p.id for p in whole or slice_prompts]
-    found = {name: dict(zip(held, find_clips(folder, held, name), strict=True)) for name, folder in systems.items()}
-    paths = {name: {i: of_row[i] for i in ids} for name, of_row in found.items()}
+    found = {
+        name: clips_there(folder, ids, name)
+        if partial is True or (partial and name in partial)
+        else dict(zip(held, find_clips(folder, held, name), strict=True))
+        for name, folder in systems.items()
+    }
+    slice_prompts = [p for p in slice_prompts if any(p.id in of_row for of_row in found.values())]
+    ids = [p.id for p in slice_prompts]
+    paths = {name: {i: of_row[i] for i in ids if i in of_row} for name, of_row in found.items()}
     metrics = _metrics(scores, result)
     optimised = result["frame"]["optimised"] if result else []
     faults = result["faults"] if result else {}
@@ -196,7 +204,7 @@ def listening_page(
             _clip(name, k, paths[name][p.id], page, folders[name],
                   {m: said[name][m] for m in metrics if m in said[name]}, best[name], optimised,
                   faults.get(name, {}).get(p.id, ()), copy, levels[paths[name][p.id]])
-            for k, name in enumerate(names)
+            for k, name in enumerate(names) if p.id in paths[name]
         )  # fmt: skip
         values = html.escape(json.dumps([[said[name].get(m) for m in metrics] for name in names]), quote=True)
         cards.append(
@@ -217,4 +225,13 @@ def listening_page(
     # in one pass: a prompt that holds a key of the template is a prompt
     page_text = re.sub(r"@@(\w+)@@", lambda key: values[key[1]], template)
     write_text(page, page_text)
+    _forget(page.parent / "spectrograms", page_text)
     return page
+
+
+def _forget(pictures: Path, page: str) -> None:
+    """Remove spectrograms that the page does not show: of clips that were made again since."""
+    for path in pictures.glob("*/*.jpg"):
+        shown = quote(os.fsencode(f"{pictures.name}/{path.parent.name}/{path.name}"))
+        if re.search(r"-[0-9a-f]{8}\.jpg$", path.name) and shown not in page:
+            path.unlink(missing_ok=True)

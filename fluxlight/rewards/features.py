@@ -14,6 +14,7 @@ from torch import Tensor
 from fluxlight.codec.base import Codec
 from fluxlight.embedded.corpus import FAULTS, ClipRow
 from fluxlight.files import atomic_path, cache_folder, hash_of
+from fluxlight.progress import track
 from fluxlight.rewards.descriptors import SignalDescriptors
 from fluxlight.rewards.embedded import EmbeddedReward
 
@@ -97,14 +98,12 @@ def embed_clips(
         blocks: (first, last) -> blocks of audio of these clips.
         text: ``(N, W, 128)`` of all clips.
     """
-    from tqdm import tqdm
-
     folders = {
         "clap": cache_folder() / "rewards" / hash_of([key, reward.clap.identity, PART]),
         "second": cache_folder() / "rewards" / hash_of([key, reward.descriptors.settings(), PART]),
     }
     parts = []
-    for first in tqdm(range(0, count, PART), desc=f"{reward.name} {key}", unit="part", disable=None):
+    for first in track(range(0, count, PART), f"{reward.name} {key}", unit="part"):
         last = min(first + PART, count)
         parts.append(embed_part(reward, folders, first, last, blocks))
     joined = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}

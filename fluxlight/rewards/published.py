@@ -22,11 +22,12 @@ HEARD = {"clap_audio", "mert", "clap_text"}
 
 
 class TuneJuryReward(Reward):
-    """A released TuneJury head and the encoders it asks for: CLAP audio 512 | MERT 1024 | CLAP text 512.
+    """A TuneJury head and the encoders it asks for: released ones take CLAP audio 512 | MERT 1024 | CLAP text 512.
 
     The layout is read off the file: the head of 2048 inputs takes all three, that of 1024 both CLAP embeddings, that
     of 512 the CLAP audio alone. The MuQ head scores embeddings that are given (`score_features`), its encoder is not
-    offered. An empty prompt is a zero text embedding. Only the centre 10 s are heard.
+    offered. A head of your own votes (`fluxlight votes`, then `TuneJuryRanker`) says in its file what it takes: give
+    the CLAP it was trained on. An empty prompt is a zero text embedding. Only the centre 10 s are heard.
 
     Args:
         head: file of the head; by default ``tunejury.pt`` of the weights folder.
@@ -46,8 +47,10 @@ class TuneJuryReward(Reward):
         hears = set(self.needs) <= HEARD
         self.clap = (clap or LaionClap()) if hears else None
         self.mert = (mert or Mert()) if hears and "mert" in self.needs else None
-        for encoder, width in ((self.clap, 512), (self.mert, 1024)):
-            if encoder is not None and encoder.dim != width:
+        widths = dict(self.head.inputs)
+        for encoder, names in ((self.clap, ("clap_audio", "clap_text")), (self.mert, ("mert",))):
+            width = next((widths[name] for name in names if name in widths), None)
+            if encoder is not None and width is not None and encoder.dim != width:
                 raise ValueError(
                     f"{encoder.identity} is {encoder.dim} wide, TuneJury takes {width}: use the published one"
                 )
@@ -80,7 +83,8 @@ class TuneJuryReward(Reward):
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
         """CLAP text embeddings ``(B, 512)``, zeros for an empty prompt; equal prompts are embedded once."""
-        clap, out = self._hearing(), torch.zeros(len(prompts), 512)
+        clap = self._hearing()
+        out = torch.zeros(len(prompts), clap.dim)
         distinct = sorted({prompt for prompt in prompts if not is_empty(prompt)})
         if distinct and "clap_text" in self.needs:
             table = dict(zip(distinct, clap.embed_text(distinct).cpu(), strict=True))

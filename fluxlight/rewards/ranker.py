@@ -8,10 +8,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fluxlight.files import atomic_path, write_json
+from fluxlight.files import write_json
 from fluxlight.rewards.calibration import (
     Affine,
     anchor_calibration,
@@ -115,8 +114,7 @@ class TuneJuryRanker(L.LightningModule):
         if self.anchor is not None:
             a, b = said
             facts["bias"] = anchor_calibration(a, b, known.system_a, known.system_b, known.pairs.target, self.anchor)
-        with atomic_path(folder / "tunejury.safetensors") as temporary:
-            save_file({key: value.contiguous() for key, value in head.export().items()}, temporary)
+        head.save(folder / "tunejury.safetensors")
         write_json(folder / "tunejury.json", facts)
         self.print(f"accuracy {accuracy:.4f} of {count} pairs, ECE {ece:.4f}: {folder / 'tunejury.safetensors'}")
 

@@ -9,13 +9,17 @@ off the tensors. Their code and weights are CC-BY-NC 4.0 (the CLAP-audio-only he
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fluxlight.files import atomic_path
 from fluxlight.weights.foreign import read_weights
 from fluxlight.weights.strict import check_finite
 
@@ -88,6 +92,12 @@ class TuneJury(nn.Module):
         """State dict under the published names (``net.0.weight`` ... or ``score.0.weight`` ...)."""
         return {f"{self.prefix}.{key.removeprefix('net.')}": value for key, value in self.state_dict().items()}
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``.safetensors`` under the published names, with its inputs in the metadata."""
+        state = {key: value.detach().cpu().contiguous() for key, value in self.export().items()}
+        with atomic_path(path) as temporary:
+            save_file(state, temporary, {"inputs": json.dumps(self.inputs)})
+
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], inputs: Sequence[tuple[str, int]] | None = None) -> TuneJury:
         """Recognise the layout of a head from its state dict and load it strictly, in eval mode.
@@ -111,13 +121,29 @@ class TuneJury(nn.Module):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], inputs: Sequence[tuple[str, int]] | None = None) -> TuneJury:
-        """Load a released ``.pt`` (``weights_only=True``) or a ``.safetensors`` with the same names."""
+        """Load a released ``.pt`` (``weights_only=True``) or a ``.safetensors`` with the same names.
+
+        A file that `save` wrote says itself what its inputs are.
+        """
+        inputs = inputs or _noted(path)
         remedy = "fetch one from the TuneJury release (CC-BY-NC 4.0), or use the embedded fluxlight.rewards.RewardA"
         state = read_weights(path, "TuneJury head", remedy, ("state_dict", "model_state_dict"))
         try:
             return cls.from_state_dict(state, inputs)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+
+
+def _noted(path: str | os.PathLike[str]) -> list[tuple[str, int]] | None:
+    """Inputs that a ``.safetensors`` names in its metadata; None where it does not, or is no such file."""
+    if not str(path).endswith(".safetensors") or not os.path.isfile(path):
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            said = json.loads((file.metadata() or {}).get("inputs", "null"))
+        return None if said is None else [(str(name), int(width)) for name, width in said]
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return None  # what is wrong with the file is said where its weights are read
 
 
 def _layout(state: Mapping[str, Tensor]) -> tuple[str, list[int]]:

@@ -19,6 +19,7 @@ from fluxlight.device import chosen
 from fluxlight.encoders.base import TextAudioModel
 from fluxlight.encoders.mert import Mert
 from fluxlight.files import atomic_path, hash_of
+from fluxlight.progress import Bar
 from fluxlight.prompts import is_empty
 from fluxlight.rewards.pairs import FeaturePairs
 from fluxlight.rewards.preferences import Preferences
@@ -102,10 +103,9 @@ def prepare(
 def _hear(files: Sequence[Path], encoders: Sequence[TextAudioModel | Mert], parts: Path) -> Tensor:
     """Embeddings ``(files, sum of widths)``, kept in ``parts`` chunk by chunk under the hash of what they depend on."""
     from safetensors.torch import load_file, save_file
-    from tqdm import tqdm
 
     chunks = []
-    with tqdm(total=len(files), desc=f"hearing {len(files)} clips", unit="clip", disable=None) as bar:
+    with Bar(f"hearing {len(files)} clips", len(files), unit="clip") as bar:
         for start in range(0, len(files), CHUNK):
             some = files[start : start + CHUNK]
             state = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in some]

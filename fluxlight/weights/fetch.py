@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from fluxlight.files import write_text
 from fluxlight.files.kinds import EMPTY, PAGE, POINTER, kind_of
+from fluxlight.progress import Bar
 from fluxlight.weights.catalogue import Published, Remote
 
 _BLOCK = 1 << 20
@@ -177,9 +178,7 @@ def _validator(headers: Any) -> str:
 
 
 def _copy(answer: Any, part: Path, done: int, total: int | None) -> None:
-    from tqdm import tqdm
-
-    bar = tqdm(desc=part.stem, initial=done, total=total, unit="B", unit_scale=True, unit_divisor=1024, disable=None)
+    bar = Bar(part.stem, total, done, "B", scale=True)
     with bar, part.open("ab" if done else "wb") as file:
         while block := answer.read(_BLOCK):
             file.write(block)

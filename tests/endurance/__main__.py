@@ -34,7 +34,12 @@ def main() -> int:
         endurance = Endurance(Path(folder).resolve(), given.seed, lambda line: print(line, flush=True))
         for command in chosen:
             begin = time.monotonic()
-            found = endurance(command, given.points)
+            try:
+                found = endurance(command, given.points)
+            except (RuntimeError, TimeoutError) as error:
+                print(f"{command.name}: {error}", flush=True)
+                wrong += 1
+                continue
             kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(found.kinds.items()))
             print(f"{command.name:<16}{found.points:>4} points on {found.journeys:>3} ways ({kinds}): "
                   f"{len(found.differences)} differences, {time.monotonic() - begin:.0f} s", flush=True)  # fmt: skip

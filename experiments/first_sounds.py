@@ -1,0 +1,44 @@
+"""The first sounds of a chain: real clips of the slice, and what the codec makes of them. ``experiments.first_sounds``.
+
+Nothing a model makes can sound better than the second: it is the ceiling of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fluxlight.cli.arguments import Arguments, within
+from fluxlight.clips.write import write_audio
+from fluxlight.codec import EmbeddedCodec
+from fluxlight.data.sources import CorpusSplit
+from fluxlight.files import write_json
+from fluxlight.postprocess import Loudness
+from fluxlight.progress import track
+from fluxlight.types import Clip
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Write ``real/<id>.wav``, ``round_trip/<id>.wav`` (both under the delivery rule) and ``prompts.json``."""
+    parser = Arguments(prog="experiments.first_sounds", description=__doc__)
+    parser.add_argument("--slice", type=within(1), required=True, help="clips of the slice of the corpus")
+    parser.add_argument("--clips", type=within(1), default=12, help="the first so many of them (12)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of both folders")
+    given = parser.parse_args(args)
+    source, codec, loudness = CorpusSplit("slice", clips=given.slice), EmbeddedCodec(), Loudness()
+    rows = source.rows[: given.clips]
+    for k, row in enumerate(track(rows, "real clips and their round trip", unit="clip")):
+        real = source.audio(k, k + 1)
+        with torch.no_grad():
+            made = codec.decode(codec.encode(real)[0])
+        for name, audio in (("real", real[0]), ("round_trip", made[0])):
+            clip = loudness(Clip(row["id"], audio, codec.sample_rate, row["caption"]))
+            write_audio(given.out / name / f"{row['id']}.wav", clip.audio, codec.sample_rate)
+    write_json(given.out / "prompts.json", [{"id": row["id"], "prompt": row["caption"]} for row in rows])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
