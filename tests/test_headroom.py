@@ -15,6 +15,7 @@ from fluxlight.files import read_json, write_json
 from fluxlight.prompts import Prompt
 from fluxlight.validity.climb import LadderClip
 from fluxlight.validity.headroom import encoded, gap_of, headroom, judged, steps, verdict
+from fluxlight.validity.headroom_page import markdown
 
 RATE, LEVELS = 8000, (0.2, 0.4, 0.8)
 
@@ -103,8 +104,9 @@ def test_the_verb_over_a_world_of_ones_own(tmp_path: Path, capsys: pytest.Captur
              str(tmp_path / "out")]  # fmt: skip
     assert main(words) == 0, capsys.readouterr().err
     said, result = (tmp_path / "out/headroom.md").read_text(), read_json(tmp_path / "out/headroom.json")
-    assert list(result["steps"]) == ["real", "round trip", "noise 0.2 sd", "noise 0.4 sd", "noise 0.8 sd", "mine",
-                                     "faulty"]  # fmt: skip
+    assert result["order"] == ["real", "round trip", "noise 0.2 sd", "noise 0.4 sd", "noise 0.8 sd", "mine",
+                               "faulty"]  # fmt: skip
+    assert set(result["steps"]) == set(result["order"]) and markdown(result) == said, "the JSON holds all of it"
     assert {"fad", "kad", "ear", "loud"} == set(result["gaps"]["mine"]) and "## mine against real clips" in said
     assert result["frame"]["codec"] == "small-codec" and "loud †" in said
     for more, complaint in ((["--noise", "0.4", "0.2"], "give rising levels"), (["--row", "real=x"], "given twice"),

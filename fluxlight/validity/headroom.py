@@ -100,7 +100,8 @@ def headroom(
         faulty: clips with known faults, on other prompts.
 
     Returns:
-        ``steps`` name -> measure -> value with its interval; ``gaps`` row -> measure -> where the gap comes from.
+        ``order`` of the steps and ``metrics`` in table order; ``steps`` name -> measure -> value with its interval;
+        ``gaps`` row -> measure -> where the gap comes from.
     """
     judge, by_name = next(iter(rows[0].embeddings)), {row.system: row for row in rows}
     sets = set_measures(len(rows[0].prompts), judge, reference)
@@ -130,7 +131,8 @@ def headroom(
                 for part, (a, b) in test.items()
             }  # fmt: skip
             gaps[name][metric]["verdict"] = verdict(gaps[name][metric])
-    return {"version": 1, "steps": measured, "gaps": gaps}
+    order, metrics = [row.system for row in everything], [*sets, *rows[0].scores]
+    return {"version": 1, "order": order, "metrics": metrics, "steps": measured, "gaps": gaps}
 
 
 def gap_of(measured: Mapping[str, Any], metric: str, name: str, levels: Sequence[float]) -> dict[str, Any]:

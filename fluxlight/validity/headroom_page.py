@@ -14,8 +14,7 @@ from fluxlight.report.table import MARK, arrow, grid, label, number, with_interv
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result as Markdown."""
-    frame, steps = result["frame"], result["steps"]
-    metrics = list(next(iter(steps.values())))
+    frame, steps, metrics = result["frame"], result["steps"], result["metrics"]
     marked = {m: label(m) + (f" {MARK}" if m in frame["optimised"] else "") for m in metrics}
     judges = ", ".join(f"{label(name)} = {identity}" for name, identity in frame["judges"].items())
     lines = [
@@ -23,14 +22,15 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"n = {frame['n']} prompts ({frame['clips']}), {PROTOCOLS[frame['loudness']]}; codec: {frame['codec']}; "
         f"reference: {frame['reference'] or 'none'}; judges: {judges}.", "",
         grid(["step", *(marked[m] + arrow(m) for m in metrics)],
-             [[name, *(with_interval(*(said[m][key] for key in ("value", "low", "high"))) for m in metrics)]
-              for name, said in steps.items()]), "",
+             [[name, *(with_interval(*(steps[name][m][key] for key in ("value", "low", "high"))) for m in metrics)]
+              for name in result["order"]]), "",
         "Noise: on the normalised latents of the round trip, in standard deviations; faulty clips have other prompts.",
         "",
     ]  # fmt: skip
-    for name, gaps in result["gaps"].items():
+    for name, gaps in ((name, result["gaps"][name]) for name in result["order"] if name in result["gaps"]):
         rows = [[marked[m], *(number(g[part], True) for part in ("gap", "codec", "generator")),
-                 "-" if g["as_noise"] is None else f"{g['as_noise']:.2f} sd", g["verdict"]] for m, g in gaps.items()]
+                 "-" if g["as_noise"] is None else f"{g['as_noise']:.2f} sd", g["verdict"]]
+                for m, g in ((m, gaps[m]) for m in metrics)]
         lines += [f"## {name} against real clips", "",
                   grid(["measure", "gap (+: worse)", "of it codec", "of it generator", "like noise of", "what limits"],
                        rows), ""]  # fmt: skip
