@@ -85,7 +85,9 @@ def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
     A folder within that has a lock of its own is left to its owner.
     """
     theirs = {lock.parent for lock in folder.rglob(".lock")} - {folder} if rooms is None else set()
-    found = folder.rglob(".*") if rooms is None else [path for room in rooms for path in (folder / room).glob(".*")]
+    found: Iterable[Path] = folder.rglob(".*")
+    if rooms is not None:
+        found = [path for room in rooms for path in (folder / room).glob(".*")]
     for path in found:
         if theirs.intersection(path.parents):
             continue
