@@ -177,7 +177,11 @@ def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), atomic_path(run / "bundle/weights.safetensors") as path:
         name = path.name
         raise KeyboardInterrupt
-    for left in (run / "bundle" / name, run / ".last.ckpt.ab3_x9zz.ckpt", run / ".notes.of.mine.txt"):
+    with pytest.raises(KeyboardInterrupt), atomic_path(run / f"{'long' * 30}.wav") as path:
+        long = path.name
+        raise KeyboardInterrupt
+    theirs = run / ".notes.of.mine.txt"
+    for left in (run / "bundle" / name, run / long, run / ".last.ckpt.ab3_x9zz.ckpt", theirs):
         left.write_bytes(b"half")
     trial = run / "trial"
     with claim(trial):
