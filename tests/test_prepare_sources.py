@@ -13,7 +13,9 @@ import torch
 from small_audio import RATE, Counting, prepare, tone
 from small_world import C, D, E, L, T
 
+from fluxlight.cli import main
 from fluxlight.clips import read
+from fluxlight.clips.found import LeftAside
 from fluxlight.clips.read import read_windows
 from fluxlight.data import LatentStore
 from fluxlight.data.sources import AudioFolder, ChallengeList, Jamendo, NpzFolder, SegmentTable, SongDescriber
@@ -110,6 +112,9 @@ def test_mtg_jamendo_as_it_is_published(tmp_path: Path) -> None:
     stems = Jamendo(**given, captions=str(folder / "c.json"), suffix="_instrumental.wav")
     assert [(track.path, track.rows[0]["caption"]) for track in stems.tracks] == [
         ("41/241_instrumental.wav", "a song"), ("82/382_instrumental.wav", "b")]  # fmt: skip
+    (folder / "c.json").write_text(json.dumps([*rows, {"path": "41/999.mp3", "caption": "c"}]))
+    with pytest.warns(LeftAside, match=r"1 of 3 captions were not used \(id '41/999.mp3' is no track of"):
+        assert len(Jamendo(**given, captions=str(folder / "c.json")).tracks) == 2
     (folder / "c.json").write_text('[{"path": "41/999.mp3", "caption": "a song"}]')
     with pytest.raises(ValueError, match=r"c\.json line 1: id '41/999.mp3' is no track of"):
         Jamendo(**given, captions=str(folder / "c.json"))
@@ -144,6 +149,9 @@ def test_the_challenge_list_names_files_by_path_and_may_name_one_twice(tmp_path:
     path.write_text('[{"path": "14/214.wav", "caption": "punk"}, {"path": "14/214.wav", "caption": "rock"}]')
     prepare(tmp_path / "s", ChallengeList(str(path), folder=str(tmp_path / "audio"), **SMALL))
     assert [row["id"] for row in LatentStore(tmp_path / "s").rows] == ["14/214.wav", "14/214.wav#2"]
+    write(tmp_path / "audio/14/214_stem.wav", 1.0)
+    stem = ChallengeList(str(path), suffix="_stem.wav", folder=str(tmp_path / "audio"), **SMALL)
+    assert [track.path for track in stem.tracks] == ["14/214_stem.wav"] and len(stem.rows) == 2
     for rows, said in (
         ('[{"path": "a", "caption": "x"}, {"path": "a", "caption": "x"}]', "row 2: 'a' has this caption already"),
         ('[{"path": "a.wav"}]', "caption is missing"),
@@ -216,3 +224,22 @@ def test_settings_that_cannot_be_are_named(tmp_path: Path, settings: dict, said:
         AudioFolder(str(tmp_path / "c.tsv"), str(tmp_path), **settings)
     with pytest.raises(FileNotFoundError, match="source.folder .* is no folder"):
         AudioFolder(str(tmp_path / "c.tsv"), str(tmp_path / "none"))
+
+
+def test_the_command_line_takes_a_source_with_its_cuts_and_counts_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = jamendo(tmp_path)
+    source = {"table": folder / "autotagging.tsv", "folder": folder / "audio", "suffix": ".wav", "hop": 0.5, "most": 3,
+              "seconds": 1, "sample_rate": RATE}  # fmt: skip
+    words = ["--shard", "0/1", "--source", "fluxlight.data.sources.Jamendo"]
+    words += [word for name, value in source.items() for word in (f"--source.{name}", str(value))]
+    for part in ("codec", "text", "clap", "reward"):
+        words += [f"--{part}", f"small_world.Small{part.capitalize()}"]
+    assert main(["encode", "--out", str(tmp_path / "s"), *words]) == 0
+    assert len(LatentStore(tmp_path / "s")) == 9
+    (folder / "audio/41/241.wav").rename(folder / "audio/41/241.WAV")
+    assert main(["encode", "--out", str(tmp_path / "t"), *words]) == 1
+    said = capsys.readouterr().err
+    assert "1 failed: 1 missing" in said and len(LatentStore(tmp_path / "t")) == 6
+    assert "there is 241.WAV: rename it, or give its suffix" in read_jsonl(tmp_path / "t/failed.jsonl")[0]["reason"]

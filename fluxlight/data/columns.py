@@ -86,9 +86,9 @@ class Column:
             self._fill(out[place : place + 1], number, 1)
         return out
 
-    def span(self, start: int, stop: int) -> np.ndarray:
-        """Rows start .. stop - 1."""
-        out, place = np.empty((stop - start, *self.shape[1:]), self.dtype), start
+    def span(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows start .. stop - 1, into ``out`` if it is given."""
+        out, place = np.empty((stop - start, *self.shape[1:]), self.dtype) if out is None else out, start
         while place < stop:
             end = min(stop, int(self._first[self._file(place) + 1]))
             self._fill(out[place - start : end - start], place, end - place)

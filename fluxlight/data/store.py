@@ -153,16 +153,19 @@ class LatentStore:
 
     def _text(self, texts: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
         length, index = int(self.meta["text_len"]), np.asarray(texts, dtype=np.int64)
-        out = torch.zeros(len(index), length, int(self.meta["text_dim"]))
+        # as they are stored, then converted in one go
+        out = np.empty((len(index), length, int(self.meta["text_dim"])), self.tokens.dtype)
         starts = np.asarray(self.offsets[index])
         counts = np.minimum(np.asarray(self.offsets[index + 1]) - starts, length)
         if isinstance(self.tokens, Column):
             self.tokens.ask(starts, counts)
         for row, start, count in zip(out, starts.tolist(), counts.tolist(), strict=True):
-            tokens = self.tokens
-            piece = tokens.span(start, start + count) if isinstance(tokens, Column) else tokens[start : start + count]
-            row[:count].copy_(torch.from_numpy(piece))
-        return out, floats(self.text_c[index])
+            if isinstance(self.tokens, Column):
+                self.tokens.span(start, start + count, row[:count])
+            else:
+                row[:count] = self.tokens[start : start + count]
+            row[count:] = 0
+        return floats(out), floats(self.text_c[index])
 
     @cached_property
     def checksum(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
+from fluxlight.clips.found import LeftAside
 from fluxlight.data.sources.files import AudioFiles
 from fluxlight.tables import BadTable, read_prompt_rows, read_tagged_rows
 
@@ -19,7 +21,7 @@ class Jamendo(AudioFiles):
         table: ``autotagging.tsv`` (TRACK_ID, ARTIST_ID, ALBUM_ID, PATH, DURATION, TAGS; the tags fill the rest of a
             line), or one of its subsets or splits.
         captions: list of prompts whose ids are paths (with suffix or without) or track ids (``track_0000214``); tracks
-            it lacks are not taken. Null: the tags.
+            it lacks are not taken, and captions of no track are counted in a warning. Null: the tags.
         suffix: of the files in place of the table's ``.mp3``: ``_instrumental.mp3``, ``.low.mp3``.
         **settings: of `AudioFiles`.
     """
@@ -40,11 +42,12 @@ class Jamendo(AudioFiles):
                 caption = said[name].prompt
             rows.append((stem + suffix, {"id": stem, "caption": caption}))
         if said is not None and (lost := [row for name, row in said.items() if name not in used]):
-            raise BadTable(
-                f"captions {captions}", lost[0].line,
-                f"id {lost[0].id!r} is no track of {table} ({len(lost)} are not): give ids such as 14/214 or "
-                "track_0000214, or take them out",
-            )  # fmt: skip
+            what = f"id {lost[0].id!r} is no track of {table}"
+            if not used:
+                how = "none is: give ids such as 14/214 or track_0000214"
+                raise BadTable(f"captions {captions}", lost[0].line, f"{what}, {how}")
+            # a split of the table beside captions of the whole
+            warnings.warn(LeftAside(f"{len(lost)} of {len(said)} captions were not used ({what})"), stacklevel=2)
         self.set_tracks(rows)
 
     @property
