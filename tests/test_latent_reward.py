@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from small_world import C, D, L, SmallCodec, SmallReward, make_store, make_trainer
 
 from fluxlight.data import RewardedData
@@ -80,14 +81,14 @@ def test_training_goes_on_bit_by_bit(tmp_path: Path) -> None:
 
     store, candidates = rewarded_world(tmp_path, captions=12)
 
-    def fit(run: str, updates: int, ckpt: str | None = None) -> bytes:
+    def fit(run: str, updates: int, ckpt: str | None = None) -> str:
         data = RewardedData(str(store), [str(candidates)], batch_size=8, batches_per_epoch=3, heads=2)
         trainer = make_trainer(tmp_path / run, [LastCheckpoint()], max_epochs=updates // 3, max_steps=-1)
         stage = LatentRewardTraining(width=8, heads=2, optimizer=lambda p: torch.optim.SGD(p, lr=0.01), warmup=0)
         # the schedule knows the end of the run
         stage.configure_optimizers = lambda: stage.optimizer(stage.net.parameters())  # type: ignore[method-assign]
         trainer.fit(stage, datamodule=data, ckpt_path=ckpt)
-        return (tmp_path / run / "latent_reward.safetensors").read_bytes()
+        return LatentReward(str(tmp_path / run)).identity
 
     whole = fit("whole", 6)
     fit("cut", 3)
@@ -149,3 +150,19 @@ def test_a_decoded_reward_hears_one_level_and_survives_a_bad_clip(tmp_path: Path
     with pytest.raises(ValueError, match="decodes with small-codec, the store was encoded by other"):
         reward.check({"codec": "other"})
     assert prompts.text_c.shape[1] == C
+
+
+def test_the_recipes_parse(capsys: pytest.CaptureFixture[str]) -> None:
+    """Training a latent reward, and an online stage that listens in its place."""
+    from fluxlight.cli import main
+
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    assert main(["fit", "--config", str(configs / "rewards/latent.yaml"), "--print_config"]) == 0
+    latent = yaml.safe_load(capsys.readouterr().out)
+    assert latent["data"]["init_args"]["heads"] == latent["model"]["init_args"]["heads"] == 5
+    names = ("stages/online", "rewards/decoded")
+    files = [word for name in names for word in ("--config", str(configs / f"{name}.yaml"))]
+    assert main(["fit", *files, "--print_config"]) == 0
+    reward = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["reward"]
+    assert reward["class_path"].endswith("DecodedReward") and reward["init_args"]["lufs"] == -23.0
+    assert reward["init_args"]["reward"]["class_path"].endswith("RewardA")
