@@ -30,6 +30,11 @@ class UpdatesBar(ProgressBar):
         """Show again."""
         self.enabled = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is shown; Lightning's checkpoints ask."""
+        return self.enabled
+
     def _open(self, what: str, total: int | None, done: int = 0, unit: str = "update", leave: bool = True) -> Bar:
         return Bar(what, total, done, unit, leave, self.enabled)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.wandb_run import COLUMNS, describe, rendered
@@ -48,11 +48,11 @@ class StageTrackioLogger(Logger):
         return self.run or ""
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> Any:
-        """The trackio run; without a configuration it opens here."""
+        """The trackio run; there is none before the first configuration or measure."""
         if self._run is None:
-            self._open({}, False)
+            # Lightning asks `hasattr(logger, "experiment")` before anything is known of the run
+            raise AttributeError("the trackio run opens with the first configuration or measure")
         return self._run
 
     @rank_zero_only
@@ -66,9 +66,11 @@ class StageTrackioLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log measures, or what trackio shows: tables, audio, pages."""
+        """Log measures, or what trackio shows: tables, audio, pages; without a configuration the run opens here."""
+        if self._run is None:
+            self._open({}, False)
         with _silent():
-            self.experiment.log(dict(metrics), step=step)
+            self._run.log(dict(metrics), step=step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -18,7 +18,7 @@ from fluxlight.data import PairData
 from fluxlight.data.pairs import kept_out
 from fluxlight.files import read_jsonl, write_jsonl
 from fluxlight.flow import Prediction
-from fluxlight.losses.base import DEAD, PreferenceLoss
+from fluxlight.losses.base import DEAD, LIVELY, PreferenceLoss
 from fluxlight.losses.dpo import DPOLoss
 from fluxlight.losses.ipo import IPOLoss
 from fluxlight.losses.kto import KTOLoss
@@ -119,12 +119,13 @@ def test_the_safe_share_keeps_the_winners_error_falling() -> None:
     assert torch.equal(SDPOLoss(4.0)(*made)[0], DPOLoss(4.0)(*made)[0])
 
 
-def test_auto_puts_one_spread_of_the_reference_at_one() -> None:
+def test_auto_puts_one_spread_of_the_reference_at_a_point_of_the_sigmoid() -> None:
     made, errors = said()
     margin = np.std(errors[2] - errors[3] - errors[0] + errors[1])
-    for loss, given in ((DPOLoss("auto"), DPOLoss(2 / margin)), (SDPOLoss("auto"), SDPOLoss(2 / margin)),
-                        (IPOLoss("auto"), IPOLoss(1 / margin)), (KTOLoss("auto"), KTOLoss(1 / margin)),
-                        (LinearDPOLoss("auto"), LinearDPOLoss(2 / margin)),
+    one = LIVELY / margin
+    for loss, given in ((DPOLoss("auto"), DPOLoss(2 * one)), (SDPOLoss("auto"), SDPOLoss(2 * one)),
+                        (IPOLoss("auto"), IPOLoss(one)), (KTOLoss("auto"), KTOLoss(one)),
+                        (LinearDPOLoss("auto"), LinearDPOLoss(2 * one)),
                         (MaPOLoss(sharpness="auto"), MaPOLoss(sharpness=4 / margin))):  # fmt: skip
         assert loss.auto and not given.auto
         with pytest.raises(ValueError, match="call adapt"):

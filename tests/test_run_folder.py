@@ -177,8 +177,12 @@ def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), atomic_path(run / "bundle/weights.safetensors") as path:
         name = path.name
         raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), atomic_path(run / f"{'long' * 30}.wav") as path:
+        long = path.name
+        raise KeyboardInterrupt
     users = [".backup.20260101", ".env.template", ".notes.of.mine.txt"]
-    for left in (run / "bundle" / name, run / ".last.ckpt.half-ab3_x9zz.ckpt", *(run / own for own in users)):
+    ours = (run / "bundle" / name, run / long, run / ".last.ckpt.half-ab3_x9zz.ckpt")
+    for left in (*ours, *(run / own for own in users)):
         left.write_bytes(b"half")
     trial = run / "trial"
     with claim(trial):

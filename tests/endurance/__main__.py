@@ -1,4 +1,4 @@
-"""``python -m tests.endurance``: the full set, for the background; prints points tried and differences found."""
+"""``python tests/endurance``: the full set, for the background; prints points tried and differences found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from endurance.journey import Endurance, warm  # noqa: E402
 
 def main() -> int:
     """Run what was asked for; 1 where a difference was found."""
-    p = argparse.ArgumentParser(prog="python -m tests.endurance", description=__doc__)
+    p = argparse.ArgumentParser(prog="python tests/endurance", description=__doc__)
     p.add_argument("names", nargs="*", metavar="COMMAND", help=f"{', '.join(c.name for c in COMMANDS)} (all)")
     p.add_argument("--points", type=int, default=20, help="random ends of each command (20)")
     p.add_argument("--seed", type=int, default=0, help="of the points (0)")
