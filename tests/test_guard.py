@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from small_callbacks import LovesClipping, guard_world
 from small_world import SmallCodec, make_data, make_stage, make_trainer, wake
 
 from callbacks import BundleWriter, CandidateWriter, Guard, LastCheckpoint, RenderSlice
 from fluxlight import bundle
+from fluxlight.cli import main
 from fluxlight.clips.candidates import load_audio, read_candidates
 from fluxlight.data import PairData
 from fluxlight.data.sft import Candidates
@@ -120,3 +122,12 @@ def test_what_no_guard_can_do_is_refused(hacked: Path) -> None:
 def test_the_halves_of_the_prompts_are_fixed_and_about_equal() -> None:
     halves = [half_of(f"prompt {k}") for k in range(1000)]
     assert 450 < halves.count("choose") < 550 and half_of("a") == half_of("a")
+
+
+def test_the_shipped_guard_goes_over_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    stage, guard = (str(configs / f"{name}.yaml") for name in ("stages/crpo", "guards/embedded"))
+    assert main(["fit", "--config", stage, "--config", guard, "--print_config"], standalone=False) == 0
+    callbacks = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    assert callbacks[-1]["class_path"].endswith("Guard") and len(callbacks) > 8, "added to those of the stage"
+    assert callbacks[-1]["init_args"]["alpha"] == 0.05 and callbacks[-1]["init_args"]["spread"] == [0.6, 1.4]

@@ -30,8 +30,8 @@ def test_a_run_in_which_nothing_gets_worse_is_stopped_at_most_at_alpha(course: C
     assert stop_rate(course, 600, alpha=0.05, seed=1).low <= 0.05
 
 
-def test_looking_without_the_rule_stops_most_sound_runs() -> None:
-    assert stop_rate(Course(), 200, naive=True).low > 0.4
+def test_looking_without_the_rule_stops_many_sound_runs() -> None:
+    assert stop_rate(Course(), 200, naive=True).low > 0.3
 
 
 def test_a_decline_is_seen() -> None:
