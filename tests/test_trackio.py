@@ -68,7 +68,8 @@ def test_clips_table_and_page_are_in_the_run(found: tuple[Path, dict[str, Any]])
     table = json.dumps(shown["slice/clips"])
     assert table.count("slice-") >= 7 and "CLAP" in table
     kept = [path for path in (folder / "cache" / "trackio" / "media").rglob("*") if path.is_file()]
-    assert sum(path.suffix == ".wav" for path in kept) == 7 and "slice/audio/6" in shown
+    # seven prompts, rendered where each half of the run ended
+    assert sum(path.suffix == ".wav" for path in kept) == 14 and "slice/audio/6" in shown
     assert any("data:audio/mpeg;base64," in path.read_text() for path in kept if path.suffix == ".html")
 
 
