@@ -165,6 +165,8 @@ class BundleWriter(L.Callback):
         if not trainer.is_global_zero:
             return
         info: dict[str, Any] = {"stage": type(stage).__name__, "update": int(trainer.global_step), "seed": stage.seed}
+        if getattr(stage, "kept", None) is not None:
+            info["kept"] = stage.kept  # a guard ended the run: these are the weights of that update
         if stage.init_from:
             info["init_from"] = bundle.bundle_hash(stage.init_from)
         store = getattr(getattr(trainer, "datamodule", None), "store", None)

@@ -74,6 +74,23 @@ def one_warning(prompts: int, limit: int) -> Iterator[None]:
         _warn(len(collected), prompts, limit, 4)
 
 
+@contextmanager
+def collected() -> Iterator[set[str]]:
+    """Within this block cut prompts are put into the set that it gives, and nothing is said of them."""
+    found: set[str] = set()
+    token = _collecting.set(found)
+    try:
+        yield found
+    finally:
+        _collecting.reset(token)
+
+
+def count_cut(texts: set[str]) -> None:
+    """Count prompts that another process cut, in the block of `one_warning` that this is called in."""
+    if (within := _collecting.get()) is not None:
+        within |= texts
+
+
 def _warn(cut: int, of: int, limit: int, stacklevel: int) -> None:
     warnings.warn(
         f"{cut} of {of} prompts are longer than {limit} tokens and were cut there: shorten them, or their prefix",

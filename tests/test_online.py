@@ -18,8 +18,9 @@ from small_world import make_data, make_stage, make_store, wake
 
 from fluxlight.data.rollouts import Captions
 from fluxlight.data.store import LatentStore
-from fluxlight.files import read_jsonl
+from fluxlight.files import read_jsonl, read_yaml
 from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
+from fluxlight.losses.awm import AWMLoss
 from fluxlight.stages.advantages import advantages
 from fluxlight.stages.frozen_copy import FrozenCopy
 
@@ -112,7 +113,7 @@ def test_rollouts_are_rows_of_training_captions(tmp_path: Path) -> None:
     assert float(said["train/drift"]) > 0
 
 
-@pytest.mark.parametrize(("batches", "accumulate"), [(7, 1), (6, 1), (10, 2)])
+@pytest.mark.parametrize(("batches", "accumulate"), [(8, 1), (10, 2)])
 def test_a_killed_run_reads_what_it_drew_and_ends_in_the_same_bytes(
     tmp_path: Path, batches: int, accumulate: int
 ) -> None:
@@ -135,21 +136,16 @@ def test_a_killed_run_reads_what_it_drew_and_ends_in_the_same_bytes(
     assert all(torch.equal(value, old[1]["state"][name]) for name, value in old[0]["state"].items())
 
 
-def test_rollouts_of_another_run_are_not_taken(tmp_path: Path) -> None:
+def test_rollouts_of_another_run_and_damaged_ones_are_not_taken(tmp_path: Path) -> None:
     """Another seed in the same folder: everything is drawn anew and stands beside the old rows."""
     run_online(tmp_path, "run", max_steps=2)
     stage = run_online(tmp_path, "run", max_steps=2, seed=1)
     rows = read_jsonl(tmp_path / "run/rollouts/rollouts.jsonl")
     assert stage.reward.calls == 2 and len(rows) == 8 and len({row["drawn"] for row in rows}) == 2
     assert len({row["latents"] for row in rows}) == 4
-
-
-def test_a_damaged_rollout_is_drawn_again(tmp_path: Path) -> None:
-    first = run_online(tmp_path, "run", max_steps=2)
     for path in (tmp_path / "run/rollouts/latents").iterdir():
         path.write_bytes(b"torn")
-    second = run_online(tmp_path, "run", max_steps=2)
-    assert first.reward.calls == second.reward.calls == 2
+    assert run_online(tmp_path, "run", max_steps=2, seed=1).reward.calls == 2
 
 
 def test_a_constant_reward_moves_nothing(tmp_path: Path) -> None:
@@ -164,16 +160,12 @@ def test_a_constant_reward_moves_nothing(tmp_path: Path) -> None:
     assert float(stage.trainer.callback_metrics["train/flat_prompts"]) == 1.0
 
 
-@pytest.mark.parametrize("loss", ["AWMLoss", "NFTLoss", "RVMLoss"])
-def test_the_reward_rises(tmp_path: Path, loss: str) -> None:
-    import fluxlight.losses
-
-    made = {"AWMLoss": {"weight": "uniform", "k_old": 0.1}, "NFTLoss": {"beta": 0.1}, "RVMLoss": {"k_ref": 0.02}}
-    more = {"per_prompt": 4, "times": 2, "data": {"batch_size": 16, "batches_per_epoch": 2}, "max_steps": 40}
-    run_online(tmp_path, "run", loss=getattr(fluxlight.losses, loss)(**made[loss]), rate=3e-3, **more)
+def test_the_reward_rises(tmp_path: Path) -> None:
+    more = {"per_prompt": 4, "data": {"batch_size": 16, "batches_per_epoch": 2}, "max_steps": 30, "rate": 3e-3}
+    run_online(tmp_path, "run", loss=AWMLoss(weight="t", k_old=0.1), **more)
     rows = read_jsonl(tmp_path / "run/rollouts/rollouts.jsonl")
-    mean = [sum(row["reward"] for row in rows if row["epoch"] == e) / 16 for e in range(20)]
-    assert sum(mean[-5:]) / 5 > sum(mean[:5]) / 5 + 0.2, mean
+    mean = [sum(row["reward"] for row in rows if row["epoch"] == e) / 16 for e in range(15)]
+    assert sum(mean[-4:]) / 4 > sum(mean[:4]) / 4 + 0.2, mean
 
 
 TWO = """
@@ -231,3 +223,15 @@ def test_a_run_under_another_reward_does_not_go_on(tmp_path: Path) -> None:
     run_online(tmp_path, "run", max_steps=4)
     with pytest.raises(ValueError, match=r"model.reward was lowest-1 and is other-1"):
         run_online(tmp_path, "run", ckpt=True, reward=Other())
+
+
+PLANS = {"debug": 2, "tiny": 16, "laptop": 16, "small": 64, "full": 96}
+
+
+@pytest.mark.parametrize(("scale", "captions"), PLANS.items())
+def test_the_plan_of_every_scale_holds_whole_captions(scale: str, captions: int) -> None:
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    plan = read_yaml(configs / "scales" / f"{scale}.yaml")["plan"]["online"]
+    stage = read_yaml(configs / "stages/online.yaml")["model"]["init_args"]
+    assert plan["batch"] * plan["epoch"] == captions * stage["per_prompt"] * stage["times"]
+    assert plan["epoch"] % plan["accumulate"] == 0 == plan["updates"] * plan["accumulate"] % plan["epoch"]

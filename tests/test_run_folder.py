@@ -180,15 +180,16 @@ def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), atomic_path(run / f"{'long' * 30}.wav") as path:
         long = path.name
         raise KeyboardInterrupt
-    theirs = run / ".notes.of.mine.txt"
-    for left in (run / "bundle" / name, run / long, run / ".last.ckpt.ab3_x9zz.ckpt", theirs):
+    users = [".backup.20260101", ".env.template", ".notes.of.mine.txt"]
+    ours = (run / "bundle" / name, run / long, run / ".last.ckpt.half-ab3_x9zz.ckpt")
+    for left in (*ours, *(run / own for own in users)):
         left.write_bytes(b"half")
     trial = run / "trial"
     with claim(trial):
-        (trial / ".last.ckpt.ab3_x9zz.ckpt").write_bytes(b"being written")
+        (trial / ".last.ckpt.half-ab3_x9zz.ckpt").write_bytes(b"being written")
         claim(run).release()
-        (trial / ".last.ckpt.ab3_x9zz.ckpt").unlink()
-    assert sorted(p.name for p in run.rglob("*") if p.is_file() and p.name != ".lock") == [".notes.of.mine.txt"]
+        (trial / ".last.ckpt.half-ab3_x9zz.ckpt").unlink()
+    assert sorted(p.name for p in run.rglob("*") if p.is_file() and p.name != ".lock") == users
 
 
 def test_a_reader_that_goes_away_ends_no_training() -> None:

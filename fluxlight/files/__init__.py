@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fluxlight.files.claims import BEGINNING
+from fluxlight.files.claims import BEGINNING, HALF
 from fluxlight.files.claims import claim as claim
 from fluxlight.files.claims import claimed as claimed
 from fluxlight.files.layered import lay_over as lay_over
@@ -52,7 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name may be as long as names can be: of ours only its beginning and a usual ending fit beside it
     ending = path.suffix if len(path.suffix) <= 12 else ""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:BEGINNING]}.", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:BEGINNING]}.{HALF}", suffix=ending, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+HALF = "half-"
+"""In the name of every temporary file: a user's ``.env.template`` is none of ours."""
 BEGINNING = 40
 """Letters of a file's name that its temporary one has."""
 
@@ -66,7 +68,7 @@ def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
     for path in found:
         if theirs.intersection(path.parents):
             continue
-        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
+        named = re.fullmatch(rf"\.(.+)\.{HALF}[a-z0-9_]{{8}}(\.\w+)?", path.name)
         # of a long name only the beginning is there, without its ending
         ours = named and (len(named[1]) == BEGINNING or Path(named[1]).suffix == (named[2] or ""))
         if ours and path.is_file():

@@ -162,8 +162,8 @@ def _best(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
 def listening_page(
     page: str | os.PathLike[str], prompts: Sequence[Prompt | Mapping[str, Any]],
     systems: Mapping[str, str | os.PathLike[str]], scores: Mapping[str, Mapping[str, Mapping[str, float]]],
-    result: Mapping[str, Any] | None = None, whole: Sequence[Prompt] | None = None,
-    title: str = "Every prompt, every row", copy: bool = False, partial: Container[str] | bool = False,
+    result: Mapping[str, Any] | None = None, title: str = "Every prompt, every row", copy: bool = False,
+    whole: Sequence[Prompt] | None = None, partial: Container[str] | bool = False,
 ) -> Path:  # fmt: skip
     """Write ``index.html`` with its spectrograms; those of clips that it no longer shows go.
 
@@ -173,9 +173,9 @@ def listening_page(
         systems: row name -> folder of clips, in table order.
         scores: prompt id -> system -> measure -> value (scores.json of an evaluation).
         result: table.json of the evaluation, for the summary on top, the marks and the faults.
-        whole: all prompts the folders have clips of, where only some of them are shown.
         title: heading.
         copy: copy the audio beside the page, so that the folder can be moved; otherwise it is linked where it is.
+        whole: all prompts the folders have clips of, where only some of them are shown.
         partial: rows that may lack clips: some, or all of them. A prompt without any clip is left out.
     """
     page, slice_prompts = Path(page), as_prompts(prompts)

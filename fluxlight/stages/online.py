@@ -144,6 +144,11 @@ class Online(Anchored):
         return int(rows // each)
 
     @property
+    def clips_drawn(self) -> int:
+        """Rollouts of all epochs so far."""
+        return (self._drawn_in + 1) * self.prompts * self.per_prompt
+
+    @property
     def _length(self) -> int:
         return self._cut or int(self.trainer.num_training_batches)
 

@@ -1,0 +1,26 @@
+"""The challenge's list: JSON rows of ``{path, caption}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxlight.data.sources.files import AudioFiles
+from fluxlight.tables import read_listed_rows
+
+
+class ChallengeList(AudioFiles):
+    """Files named by their path, each with a caption (the track's ``jamendo_qwen.json``), in any table format.
+
+    A row's id is its path; of a path that stands several times with other captions, ``path#2`` and so on.
+
+    Args:
+        table: list of rows with path and caption; an id beside them is taken in place of the path.
+        **settings: of `AudioFiles`.
+    """
+
+    def __init__(self, table: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.set_tracks([
+            (row.path, {"id": row.id, "caption": row.caption})
+            for row in read_listed_rows(table, ("id",), "challenge list")
+        ])
