@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_world import make_world
 
+from callbacks import LastCheckpoint
 from fluxlight.cli import main
 from fluxlight.files import read_json, write_json
 from fluxlight.stages.seal import whole
@@ -94,3 +95,17 @@ def test_nothing_is_guessed_where_both_are_damaged_or_the_file_is_named(
     assert main(fit) == 2
     assert "last.ckpt cannot be read: it is damaged or no checkpoint; delete it" in capsys.readouterr().err
     assert (run / "last.ckpt").read_bytes() == kept
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_before(tmp_path: Path) -> None:
+    """A run that goes on from previous.ckpt by name finds the damaged one where it writes its next."""
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    for path, updates in ((previous, 6), (last, 8)):
+        torch.save({"global_step": updates}, path)
+    good = last.read_bytes(), previous.read_bytes()
+    spoil(last, "short")
+    LastCheckpoint()._keep(last)
+    assert previous.read_bytes() == good[1]
+    last.write_bytes(good[0])
+    LastCheckpoint()._keep(last)
+    assert previous.read_bytes() == good[0] == last.read_bytes()
