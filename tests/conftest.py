@@ -10,6 +10,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# a slow machine is no fault of the examples
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SHARED = Path(os.environ.get("FLUXLIGHT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
