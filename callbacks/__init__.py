@@ -4,6 +4,7 @@ from callbacks.candidate_writer import CandidateWriter
 from callbacks.checkpoint import BundleWriter, LastCheckpoint
 from callbacks.compiled import Compiled
 from callbacks.ema import PowerEMA
+from callbacks.guard import Guard
 from callbacks.measures import (
     CLAPCallback,
     DiversityCallback,
@@ -17,6 +18,7 @@ from callbacks.media import SliceMedia
 from callbacks.progress import UpdatesBar
 from callbacks.render_slice import RenderSlice
 from callbacks.run_config import SaveRunConfig
+from callbacks.trackio_run import StageTrackioLogger, TrackioMedia
 from callbacks.wandb_run import StageWandbLogger, WandbMedia
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Compiled",
     "DiversityCallback",
     "FADCallback",
+    "Guard",
     "KADCallback",
     "LastCheckpoint",
     "MADCallback",
@@ -35,7 +38,9 @@ __all__ = [
     "RewardCallback",
     "SaveRunConfig",
     "SliceMedia",
+    "StageTrackioLogger",
     "StageWandbLogger",
+    "TrackioMedia",
     "UpdatesBar",
     "WandbMedia",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.render_slice import check_codec, weights_hash
 from fluxlight.clips.candidates import done_in, open_folder, put_in_order, read_candidates
@@ -80,6 +81,8 @@ class CandidateWriter(L.Callback):
         self.renderer.write(
             Path(trainer.default_root_dir), rows, batch.seed.tolist(), self.checkpoint, extra, self.done
         )
+        if trainer.received_sigterm:
+            raise SIGTERMException  # Lightning looks for it in training and validation alone
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Bring the rows of all processes into the order that one process writes; say how wide their latents lie."""

@@ -15,7 +15,7 @@ from fluxlight.clips.candidates import read_candidates
 from fluxlight.data import course
 from fluxlight.files import atomic_path, put_link
 from fluxlight.stages import Stage
-from fluxlight.stages.seal import PREVIOUS, seal
+from fluxlight.stages.seal import PREVIOUS, seal, whole
 
 MEASURES = "measures"
 """Where a checkpoint keeps what had been measured."""
@@ -37,12 +37,18 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every: int = 1, name: str = "last.ckpt") -> None:
         super().__init__()
         self.every, self.name, self._saved = every, name, -1
+        self._own = False  # the last checkpoint is of this process, and so is whole
         self._measures: dict[str, Tensor] = {}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what has been measured: a run that goes on from its end has no update that measures again."""
-        found = trainer.callback_metrics
-        checkpoint[MEASURES] = {name: value.detach().cpu().clone() for name, value in sorted(found.items())}
+        # a stage renders behind its checkpoint: what is kept must not depend on whether a rendering was before it
+        late = isinstance(pl_module, Stage)
+        checkpoint[MEASURES] = {
+            name: value.detach().cpu().clone()
+            for name, value in sorted(trainer.callback_metrics.items())
+            if not (late and name.startswith("val/"))
+        }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Remember what had been measured."""
@@ -85,11 +91,11 @@ class LastCheckpoint(Checkpoint):
             seal(temporary)
             self._keep(path)
 
-    @staticmethod
-    def _keep(path: Path) -> None:
-        """Keep what the new checkpoint replaces; it is whole, as a run goes on from no other."""
-        if path.is_file():
+    def _keep(self, path: Path) -> None:
+        """Keep what the new checkpoint replaces; a damaged one would cost the good one before it."""
+        if path.is_file() and (self._own or whole(path)):
             put_link(path, path.with_name(PREVIOUS))
+        self._own = True
 
 
 class BundleWriter(L.Callback):
@@ -159,6 +165,8 @@ class BundleWriter(L.Callback):
         if not trainer.is_global_zero:
             return
         info: dict[str, Any] = {"stage": type(stage).__name__, "update": int(trainer.global_step), "seed": stage.seed}
+        if getattr(stage, "kept", None) is not None:
+            info["kept"] = stage.kept  # a guard ended the run: these are the weights of that update
         if stage.init_from:
             info["init_from"] = bundle.bundle_hash(stage.init_from)
         store = getattr(getattr(trainer, "datamodule", None), "store", None)

@@ -20,7 +20,7 @@ class UpdatesBar(ProgressBar):
         super().__init__()
         self.bar: Bar | None = None
         self.inner: Bar | None = None
-        self.enabled = True
+        self.enabled, self.measured = True, ""
 
     def disable(self) -> None:
         """Show nothing (other processes than the first)."""
@@ -29,6 +29,11 @@ class UpdatesBar(ProgressBar):
     def enable(self) -> None:
         """Show again."""
         self.enabled = True
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is shown; Lightning's checkpoints ask."""
+        return self.enabled
 
     def _open(self, what: str, total: int | None, done: int = 0, unit: str = "update", leave: bool = True) -> Bar:
         return Bar(what, total, done, unit, leave, self.enabled)
@@ -45,8 +50,8 @@ class UpdatesBar(ProgressBar):
         moved = 0 if self.bar is None else int(trainer.global_step) - self.bar.n
         if self.bar is not None and moved > 0:
             loss = trainer.callback_metrics.get("train/loss")
-            if loss is not None:
-                self.bar.say(f"loss {float(loss):.4f}")
+            said = [self.measured] if loss is None else [f"loss {float(loss):.4f}", self.measured]
+            self.bar.say("  ".join(filter(None, said)))
             self.bar.update(moved)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,8 +64,8 @@ class UpdatesBar(ProgressBar):
         self._close("inner")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Open the bar of the rendering, if this validation renders."""
-        if getattr(pl_module, "render_due", True):
+        """Open the bar of the rendering, if this validation renders; what judges validate is over in a moment."""
+        if getattr(pl_module, "render_due", False):
             total, fit = _batches(trainer.num_val_batches), trainer.state.fn == "fit"
             self.inner = self._open("rendering the slice", total, unit="batch", leave=not fit)
 
@@ -73,9 +78,11 @@ class UpdatesBar(ProgressBar):
         """Close the bar and say what was measured."""
         self._close("inner")
         found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        if found and self.enabled and getattr(pl_module, "render_due", True):
-            line = "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.items()))
+        line = "  ".join(f"{k} {v:.4f}" for k, v in sorted(found.items()))
+        if found and self.enabled and getattr(pl_module, "render_due", trainer.state.fn != "fit"):
             self.write(f"update {int(trainer.global_step)}: {line}")
+        elif self.bar is not None and not hasattr(pl_module, "render_due"):
+            self.measured = line
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Open the bar of the candidates."""

@@ -77,9 +77,11 @@ def begin(trainer: L.Trainer, verb: str, config: Mapping[str, Any]) -> None:
         config: the parsed configuration as plain values.
     """
     model, data = (dict((config.get(part) or {}).get("init_args") or {}) for part in ("model", "data"))
-    start = model.get("init_from")
+    start, drawn = model.get("init_from"), data.get("candidates")
     seeds = {"seed_everything": config.get("seed_everything"), "model": model.get("seed"), "data": data.get("seed"),
-             "slice": data.get("slice_seed"), "candidates": (data.get("candidates") or {}).get("seed")}  # fmt: skip
+             "slice": data.get("slice_seed"),
+             # a list of folders where a reward is trained, which draws none
+             "candidates": drawn.get("seed") if isinstance(drawn, dict) else None}  # fmt: skip
     facts = {
         **environment(),
         "device": str(trainer.strategy.root_device.type),

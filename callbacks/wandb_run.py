@@ -7,6 +7,7 @@ import html
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from fluxlight.files import hash_of
 from fluxlight.types import Candidate
 
 DATA = "WANDB_DATA_DIR"
+COLUMNS = ["id", "prompt", "seed", "CLAP", "delivery"]
+"""Of the table of clips."""
 
 
 def describe(config: Mapping[str, Any]) -> dict[str, str]:
@@ -136,30 +139,60 @@ class WandbMedia(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Send what RenderSlice has just written."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        render = RenderSlice.of(trainer)
-        if not loggers or not render.total or trainer.sanity_checking:
-            return
-        scores = clap_scores(trainer)  # of all processes, so all of them ask
-        if not trainer.is_global_zero:
+        said = rendered(trainer, self.clips) if loggers else None
+        if said is None:
             return
         import wandb
 
-        folder, step = Path(trainer.default_root_dir) / render.folder, int(trainer.global_step)
-        rows = sorted((row for row in read_candidates(folder) if not row.error), key=lambda row: row.seed)
-        said = dict(enumerate(scores))
-        table = [
-            [row.id, row.prompt, row.seed, said.get(k), "; ".join(row.extra.get("notes", []))]
-            for k, row in enumerate(rows)
-        ]
-        heard = rows[: self.clips]
-        page = listening(folder, heard, scores, f"update {step}")
         for logger in loggers:
-            clips = wandb.Table(columns=["id", "prompt", "seed", "CLAP", "delivery"], data=table)
+            clips = wandb.Table(columns=COLUMNS, data=said.table)
             # not inside the table: wandb would keep the files of a table's audio outside the run
-            logger.log_audio(
-                "slice/audio", [str(folder / row.audio) for row in heard], step, caption=[row.prompt for row in heard]
-            )
-            logger.log_metrics({"slice/clips": clips, "slice/page": wandb.Html(page, inject=False)}, step)  # type: ignore[dict-item]
+            logger.log_audio("slice/audio", said.audio, said.step, caption=said.captions)
+            logger.log_metrics({"slice/clips": clips, "slice/page": wandb.Html(said.page, inject=False)}, said.step)  # type: ignore[dict-item]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a tracker is told of a rendered slice.
+
+    Attributes:
+        step: updates so far.
+        table: a row a prompt, under `COLUMNS`.
+        audio: files of the first clips.
+        captions: their prompts.
+        page: HTML that holds them.
+    """
+
+    step: int
+    table: list[list[Any]]
+    audio: list[str]
+    captions: list[str]
+    page: str
+
+
+def rendered(trainer: L.Trainer, count: int) -> Rendering | None:
+    """What RenderSlice has just written; None where it has not, and on all processes but the first.
+
+    Args:
+        trainer: the trainer, whose RenderSlice has had its turn.
+        count: clips that are heard.
+    """
+    render = RenderSlice.of(trainer)
+    if not render.total or trainer.sanity_checking:
+        return None
+    scores = clap_scores(trainer)  # of all processes, so all of them ask
+    if not trainer.is_global_zero:
+        return None
+    folder, step = Path(trainer.default_root_dir) / render.folder, int(trainer.global_step)
+    rows = sorted((row for row in read_candidates(folder) if not row.error), key=lambda row: row.seed)
+    said = dict(enumerate(scores))
+    table = [
+        [row.id, row.prompt, row.seed, said.get(k), "; ".join(row.extra.get("notes", []))]
+        for k, row in enumerate(rows)
+    ]  # fmt: skip
+    heard = rows[:count]
+    audio, captions = [str(folder / row.audio) for row in heard], [row.prompt for row in heard]
+    return Rendering(step, table, audio, captions, listening(folder, heard, scores, f"update {step}"))
 
 
 def clap_scores(trainer: L.Trainer) -> list[float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,17 @@ def _of_folder(given: argparse.Namespace) -> Reference:
 
 def _of_corpus(given: argparse.Namespace) -> Reference:
     audio, clap = build(CorpusSpec(sizes={"reference": given.clips}), jobs=given.jobs).audio("reference"), ClapB()
-    parts = []
-    starts = range(0, given.clips, BATCH)
-    for start in track(starts, f"reference of {given.clips} clips", unit="batch"):
+
+    def embed(start: int) -> torch.Tensor:
         clips = [prepare(clip, 44_100, given.loudness) for clip in audio[start : start + BATCH]]
-        parts.append(clap.embed_audio(torch.from_numpy(np.stack(clips)), 44_100))
+        return clap.embed_audio(torch.from_numpy(np.stack(clips)), 44_100)
+
+    starts, threads = range(0, given.clips, BATCH), torch.get_num_threads()
+    # several batches at once, each on one thread: small tensors do not fill two, and sums depend on their number
+    with ThreadPoolExecutor(given.jobs, "reference", torch.set_num_threads, (1,)) as pool:
+        done = pool.map(embed, starts)
+        parts = list(track(done, f"reference of {given.clips} clips", len(starts), "batch"))
+    torch.set_num_threads(threads)
     return Reference.from_embeddings(torch.cat(parts), clap.identity, 44_100, "reference", loudness=given.loudness)
 
 

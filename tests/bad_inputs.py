@@ -123,7 +123,7 @@ BAD: list[Bad] = [
     # generate
     Bad("no prompts", "generate --model {d}/none", "give prompts, either as arguments"),
     Bad("prompts twice", "generate tune --prompts x --model {d}/none", "give prompts, either"),
-    Bad("no model", "generate tune --out {d}/out", "required: --model"),
+    Bad("the best of none", "generate tune --model x --best-of 0", "--best-of: 0 is not possible: give 1 or more"),
     Bad("no such model", "generate tune --model {d}/none --out {d}/out", "none does not exist: give what"),
     Bad("a folder without a model", "generate tune --model {d} --out {d}/out", "holds no model.yaml"),
     Bad("no steps", "generate tune --model x --steps 0", "--steps: 0 is not possible: give 1 or more"),
@@ -136,7 +136,7 @@ BAD: list[Bad] = [
     Bad("a head for a folder", "generate tune --model {w}/bundle --head InputAdd", "--head is about a published file"),
     model("a page", "f.pth", PAGE, "is a web page"),
     model("a pointer", "f.pth", LFS, "is a Git LFS pointer to a file of 480,927,044 bytes"),
-    model("nothing", "f.pth", b"", "is an empty file, no FluxAudio checkpoint"),
+    model("nothing", "f.pth", b"", r"as FluxAudio checkpoint \(it is an empty file\): fetch"),
     model("cut short", "f.pth", b"PK\x03\x04" + bytes(60), "cut short"),
     model("a picture", "f.safetensors", PNG, "is a PNG image"),
     Bad("a model.yaml that is none", "generate tune --model {d}", "model.yaml is no bundle recipe",
@@ -164,7 +164,7 @@ BAD: list[Bad] = [
     Bad("a config that is none", "weights --config {d}/c.yaml", "c.yaml line 1 is no valid YAML", {"c.yaml": "a: ["}),
     Bad("no such config", "weights --config {d}/c.yaml", "c.yaml does not exist: give a YAML file"),
     # fit
-    start("a page", "x.pth", PAGE, "is a web page .*, no FluxAudio checkpoint"),
+    start("a page", "x.pth", PAGE, "it is a web page .*: fetch it again"),
     start("a pointer", "x.pth", LFS, "is a Git LFS pointer"),
     Bad("fit from nothing", f"{FIT} --model.init_from {{d}}/none", "none is no bundle"),
     Bad("fit a head that is none", f"{FIT} --model.head NoHead", "no class NoHead: give a class path, or a name among"),

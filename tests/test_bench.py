@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fluxlight import losses
-from fluxlight.bench import ceilings, goals, levers, metrics, plan, published_way, s44, training
+from fluxlight.bench import ceilings, goals, levers, metrics, plan, published_way, s44, tiny, training
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
@@ -158,6 +158,16 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatc
     assert main(["--gpu", "--threads", "1"]) == 0
     said = capsys.readouterr().out.strip().splitlines()
     assert len(said) == 1 and "no GPU" in said[0]
+
+
+def test_every_phase_of_the_chain_has_its_share(settings: Settings) -> None:
+    lines = list(tiny.lines(settings, clips=1))
+    found = {line.data["phase"].split(":")[0]: line.data for line in lines}
+    assert set(found) == {"corpus", "store", "reference", "training", "a row", "table"}
+    for line in lines:
+        assert line.data["share_of_ceiling"] == pytest.approx(line.data["flops"] / line.data["seconds"] / 1e9)
+        assert (line.share == "no matrix product") == (line.data["flops"] == 0)
+    assert found["training"]["flops"] == tiny.BATCH * Work.of(TINY).training
 
 
 def test_levers_are_compared_with_all_of_them_on(settings: Settings) -> None:

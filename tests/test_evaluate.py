@@ -76,7 +76,8 @@ def test_equal_inputs_give_equal_bytes_and_no_path(world) -> None:
 def test_the_frame_is_printed_beside_the_numbers(world) -> None:
     run(world, world[0] / "out", seed=7)
     text = (world[0] / "out/table.md").read_text()
-    assert "60 draws, seed 7" in text and re.search(r"mean LUFS: row0 -\d+\.\d, row1 -\d+\.\d\.", text)
+    assert "seed 7: 60 permutations; 2000 draws of each interval" in text
+    assert re.search(r"mean LUFS: row0 -\d+\.\d, row1 -\d+\.\d\.", text)
     assert "30 reference clips" in text and "embedder fake-b" in text and "one embedding per clip" in text
 
 

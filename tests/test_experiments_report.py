@@ -166,9 +166,8 @@ def test_a_forest_plot_is_drawn_to_scale():
 def test_the_claims_page_is_written_from_the_folders_alone(folder: Path, tmp_path: Path):
     assert claims.main([str(folder), "--out", str(tmp_path / "README.md")]) == 0
     text = (tmp_path / "README.md").read_text()
-    rows = [
-        line for line in text.split("## Claims")[1].split("## What is there")[0].splitlines() if line.startswith("| ")
-    ]
+    part = text.split("## Claims")[1].split("## What is there")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
     by_claim = {row.split(" | ")[0].strip("| "): row for row in rows[2:]}
     assert len(by_claim) == len(read_claims())
     # every system is 0.2 higher than the one before
@@ -177,14 +176,12 @@ def test_the_claims_page_is_written_from_the_folders_alone(folder: Path, tmp_pat
     assert "margin of 0.05, though it excludes 0" in by_claim["CRPO leaves the reward where it was"]
     assert "**not run yet**" in by_claim["v2 weights run through v1 collapse in reward"]
     assert "**not testable here**" in by_claim["Which of the five heads is best"]
-    assert (
-        "slope of reward B +0.1975"
-        in by_claim["After the whole chain the reward no longer follows the score asked for"]
-    )
+    slope = by_claim["After the whole chain the reward no longer follows the score asked for"]
+    assert "slope of reward B +0.1975" in slope
     assert "over 3 seeds" in by_claim["Another noise seed moves FAD more than CRPO does"]
     assert "2026-11-23, 0123456789ab" in by_claim["Expert iteration improves FAD"]
     assert "torch 2.13" in text and "12 prompts x 1 noise seed x 1 training seed" in text
-    data = strict(tmp_path / "claims.json")
+    data = strict(tmp_path / "results" / "claims.json")
     assert hold(data) == "claims" and len(data["claims"]) == len(read_claims())
     verdicts = {claim["claim"]: claim["verdict"] for claim in data["claims"]}
     assert all(f"**{verdict}**" in by_claim[claim] for claim, verdict in verdicts.items())

@@ -20,7 +20,7 @@ from fluxlight.bundle import init_from, published_state, save_bundle
 from fluxlight.files.kinds import describe, kind_of
 from fluxlight.heads import GlobalAdaLN  # type: ignore[attr-defined]
 from fluxlight.model import FluxModel
-from fluxlight.weights.fluxaudio import load_published, read_published, sizes_of
+from fluxlight.weights.fluxaudio import OtherFrequencies, load_published, read_published, sizes_of
 from fluxlight.weights.foreign import AVERAGES, CONTAINERS, unwrapped
 
 SIZES: dict[str, Any] = dict(
@@ -140,7 +140,7 @@ def test_a_bare_pickle_and_an_old_tar_are_not_executed_either(tmp_path: Path) ->
 
     with tarfile.open(path, "w") as archive:
         archive.add(__file__, "storages")
-    with pytest.raises(ValueError, match="is a tar archive, no FluxAudio checkpoint"):
+    with pytest.raises(ValueError, match=r"cannot be read as FluxAudio checkpoint \(it is a tar archive\)"):
         read_published(path)
     assert not heard.exists()
 
@@ -180,7 +180,7 @@ def test_the_error_says_what_the_file_is(tmp_path: Path, what: str, suffix: str)
     with pytest.raises(ValueError) as error:
         read_published(path)
     said = str(error.value)
-    assert f"{path} is {what.strip()}" in said and "no FluxAudio checkpoint: fetch it" in said and "\n" not in said
+    assert f"{path} cannot be read as FluxAudio checkpoint (it is {what.strip()}" in said and "\n" not in said
     assert "PyTorch" not in said and "weights_only" not in said
 
 
@@ -266,7 +266,7 @@ def test_a_head_without_frequencies_is_said_to_have_none(tmp_path: Path) -> None
     kept = target.head.embedder.frequencies.clone()  # type: ignore[union-attr]
     mlp = target.head.embedder.mlp.state_dict(prefix="s.mlp.")  # type: ignore[union-attr]
     named = STATE | {k: torch.full_like(v, 0.5) for k, v in mlp.items()}
-    with pytest.warns(UserWarning, match="stores no frequencies"):
+    with pytest.warns(OtherFrequencies, match="stores no frequencies"):
         load_published(target, named, "s.")
     assert torch.equal(target.head.embedder.frequencies, kept)  # type: ignore[union-attr]
     assert bool((target.head.embedder.mlp[0].weight == 0.5).all())  # type: ignore[union-attr]

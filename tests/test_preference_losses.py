@@ -12,12 +12,13 @@ import torch
 import yaml
 from small_world import fitted, make_candidates, make_data, make_stage, make_store, make_world, wake
 
+import fluxlight.losses
 from fluxlight.cli import main
 from fluxlight.data import PairData
 from fluxlight.data.pairs import kept_out
 from fluxlight.files import read_jsonl, write_jsonl
 from fluxlight.flow import Prediction
-from fluxlight.losses.base import DEAD, PreferenceLoss
+from fluxlight.losses.base import DEAD, LIVELY, PreferenceLoss
 from fluxlight.losses.dpo import DPOLoss
 from fluxlight.losses.ipo import IPOLoss
 from fluxlight.losses.kto import KTOLoss
@@ -118,12 +119,13 @@ def test_the_safe_share_keeps_the_winners_error_falling() -> None:
     assert torch.equal(SDPOLoss(4.0)(*made)[0], DPOLoss(4.0)(*made)[0])
 
 
-def test_auto_puts_one_spread_of_the_reference_at_one() -> None:
+def test_auto_puts_one_spread_of_the_reference_at_a_point_of_the_sigmoid() -> None:
     made, errors = said()
     margin = np.std(errors[2] - errors[3] - errors[0] + errors[1])
-    for loss, given in ((DPOLoss("auto"), DPOLoss(2 / margin)), (SDPOLoss("auto"), SDPOLoss(2 / margin)),
-                        (IPOLoss("auto"), IPOLoss(1 / margin)), (KTOLoss("auto"), KTOLoss(1 / margin)),
-                        (LinearDPOLoss("auto"), LinearDPOLoss(2 / margin)),
+    one = LIVELY / margin
+    for loss, given in ((DPOLoss("auto"), DPOLoss(2 * one)), (SDPOLoss("auto"), SDPOLoss(2 * one)),
+                        (IPOLoss("auto"), IPOLoss(one)), (KTOLoss("auto"), KTOLoss(one)),
+                        (LinearDPOLoss("auto"), LinearDPOLoss(2 * one)),
                         (MaPOLoss(sharpness="auto"), MaPOLoss(sharpness=4 / margin))):  # fmt: skip
         assert loss.auto and not given.auto
         with pytest.raises(ValueError, match="call adapt"):
@@ -237,12 +239,16 @@ def words(name: str, *more: str) -> list[str]:
 
 
 def test_every_loss_is_one_word_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for kind, setting in (("SDPOLoss", "beta"), ("IPOLoss", "tau"), ("MaPOLoss", "sharpness"), ("KTOLoss", "beta")):
-        for value in ("auto", "20"):
-            given = ["--model.loss", kind, f"--model.loss.{setting}", value, "--print_config"]
-            assert main(words("preference", *given)) == 0
-            loss = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["loss"]
-            assert loss["class_path"].endswith(kind) and str(loss["init_args"][setting]).startswith(value)
+    """With its own defaults: none may be left over from the loss that the recipe names."""
+    found = {name: kind for name, kind in vars(fluxlight.losses).items() if isinstance(kind, type)
+             and issubclass(kind, PreferenceLoss) and kind is not PreferenceLoss}  # fmt: skip
+    assert len(found) >= 7
+    for name, kind in found.items():
+        assert main(words("preference", "--model.loss", name, "--print_config")) == 0
+        loss = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["loss"]
+        assert loss["class_path"].endswith(name) and loss["init_args"] == kind().init_args
+    assert main(words("preference", "--model.loss", "IPOLoss", "--model.loss.tau", "auto", "--print_config")) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["loss"]["init_args"] == {"tau": "auto"}
     assert main(words("crpo", "--model.beta", "sharp", "--print_config")) == 2
 
 

@@ -9,6 +9,7 @@ import pytest
 from results_reader import ROOT, SCHEMAS, hold, strict
 from small_evaluation import IDS, PROMPTS, judges, run, world  # noqa: F401
 
+from experiments.reports.page import collect
 from fluxlight.clips.faults import CANCEL
 from fluxlight.evaluation.judging import Judges
 from fluxlight.evaluation.measure import PerClip
@@ -91,3 +92,11 @@ def test_a_card_says_what_its_judge_hears_and_tables_find_it(tmp_path: Path, mon
     text = "\n".join(card_lines(found, {"mine": "fake-b", "other": "unknown"}))
     assert "| mine | 0.50 to 0.50 |" in text and "Not on this card: other" in text and "centre 10 s" in text
     assert card_for({"mine": "unknown"}) is None
+
+
+def test_a_table_of_an_earlier_layout_is_said_and_not_read(tmp_path: Path) -> None:
+    said = {"experiment": "x", "question": "Does it?", "command": "python -m experiments.run x", "cells": {}}
+    write_json(tmp_path / "x" / "result.json", said)
+    write_json(tmp_path / "x" / "table.json", {"version": 1, "tables": {}})
+    ((result, evaluation),) = collect(tmp_path)
+    assert evaluation is None and "earlier layout" in result["question"] and said["command"] in result["question"]

@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from small_evaluation import render as render_clips
-from small_listening import listen_words
+from small_listening import PROMPTS, listen_words
 from small_world import make_world
 
 from experiments.reports.blocks import Table, Text
@@ -30,6 +31,7 @@ from fluxlight.cli.output import Plain
 from fluxlight.files.printable import printable
 from fluxlight.postprocess import Separate
 from fluxlight.report.listening import listening_page
+from fluxlight.tables import clip_name
 from fluxlight.types import Clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,14 +39,20 @@ SOURCES = [path for top in ("fluxlight", "callbacks", "experiments") for path in
 ESCAPE = "\x1b[31m\x1b]0;title\x07\x9b2J"
 
 
-def calls(name: str) -> list[tuple[Path, ast.Call]]:
-    """Every call of a function whose dotted name ends so."""
+@cache
+def every_call() -> list[tuple[Path, str, ast.Call]]:
+    """File, dotted name and node of every call of the project."""
     found = []
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and f".{ast.unparse(node.func)}".endswith(f".{name}"):
-                found.append((path.relative_to(ROOT), node))
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        named = [node for node in calls if isinstance(node.func, ast.Name | ast.Attribute)]
+        found += [(path.relative_to(ROOT), f".{ast.unparse(node.func)}", node) for node in named]
     return found
+
+
+def calls(name: str) -> list[tuple[Path, ast.Call]]:
+    """Every call of a function whose dotted name ends so."""
+    return [(path, node) for path, called, node in every_call() if called.endswith(f".{name}")]
 
 
 def keyword(call: ast.Call, name: str) -> str:
@@ -121,8 +129,6 @@ def test_a_zip_that_leaves_its_folder_is_no_submission(tmp_path: Path, name: str
 
 @given(st.text(max_size=40))
 def test_no_id_leads_out_of_a_folder(id: str) -> None:
-    from fluxlight.tables import clip_name
-
     place = Path("/folder") / f"{clip_name(id)}.wav"
     assert os.path.normpath(place) == str(place) and place.parent == Path("/folder")
 
@@ -141,8 +147,8 @@ def test_foreign_text_is_no_markup_on_any_page(tmp_path: Path) -> None:
     prompts = [{"id": id, "prompt": MARKUP} for id in ("a", "b", "c")]
     page = listening_page(tmp_path / "page/index.html", prompts, {MARKUP[:40]: folder}, {})
     plain_page(page.read_text(encoding="utf-8"))
-    words = listen_words(tmp_path, pairs=3)
-    (tmp_path / "prompts.json").write_text(json.dumps([{"id": f"p{k:02d}", "prompt": MARKUP} for k in range(3)]))
+    words = listen_words(tmp_path)
+    (tmp_path / "prompts.json").write_text(json.dumps([{"id": id, "prompt": MARKUP} for id in PROMPTS]))
     assert main(words) == 0
     plain_page((tmp_path / "listening/index.html").read_text(encoding="utf-8"))
 

@@ -42,7 +42,7 @@ class Judged:
         source: the chain.
         out: folder of the experiments; each gets a folder of its own in it.
         clips: only the first so many prompts; None: all.
-        resamples: of the bootstrap and permutations of set distances; None: `enough` for the table.
+        resamples: permutations of set distances; None: `enough` for the table.
         jobs: processes.
         judges: "embedded" or "published", see ``fluxlight.evaluation.judges``.
         report: takes a line.

@@ -24,7 +24,7 @@ from fluxlight.encoders.clap_a import ClapA
 from fluxlight.files import write_text
 
 SIZES = {
-    "debug": {"clips": 40, "votes": 80, "epochs": 8, "prompts": 3, "each": 2, "updates": 2, "batch": 2},
+    "debug": {"clips": 48, "votes": 80, "epochs": 8, "prompts": 3, "each": 2, "updates": 2, "batch": 2},
     "tiny": {"clips": 400, "votes": 1200, "epochs": 60, "prompts": 60, "each": 6, "updates": 200,
              "batch": 16},
 }  # fmt: skip

@@ -79,7 +79,7 @@ def of_model(given: Any) -> dict[str, Any]:
 def _moved(values: Mapping[str, np.ndarray]) -> dict[str, float]:
     test = paired(values["after"], values["before"])
     means = {name: float(of_row.mean()) for name, of_row in values.items()}
-    return {**means, "difference": test.mean, "low": test.low, "high": test.high, "p": test.p_wilcoxon}
+    return {**means, "difference": test.difference, "low": test.low, "high": test.high, "p": test.p_wilcoxon}
 
 
 def page(found: Mapping[str, Any]) -> str:

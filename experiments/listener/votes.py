@@ -31,16 +31,17 @@ TABLES = {"train": 0.6, "val": 0.2, "test": 0.2}
 def main(args: Sequence[str] | None = None) -> int:
     """Write ``clips/<id>.flac``, ``train.csv``, ``val.csv``, ``test.csv`` and ``drums.json``, the truth."""
     parser = Arguments(prog="experiments.listener.votes", description=__doc__.split("\n")[0])
-    parser.add_argument("--clips", type=within(20), default=240, help="clips the listener hears, of the training split")
+    parser.add_argument("--clips", type=within(20), default=240, help="clips of the training split to choose from")
     parser.add_argument("--votes", type=within(20), default=600, help="votes in all (600)")
     parser.add_argument("--seed", type=within(0), default=7, help="of pairs and of the listener's errors (7)")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables and clips")
     given = parser.parse_args(args)
     source, rate = CorpusSplit("train", clips=given.clips), CorpusSplit.sample_rate
     rows = source.rows
-    drums = {row["id"]: bool(row["tags"]["drums"]) for row in rows}
+    drums = balanced({row["id"]: bool(row["tags"]["drums"]) for row in rows})
     for k, row in enumerate(track(rows, "clips for the listener", unit="clip")):
-        if not (path := given.out / "clips" / f"{row['id']}.flac").is_file():
+        path = given.out / "clips" / f"{row['id']}.flac"
+        if row["id"] in drums and not path.is_file():
             write_audio(path, source.audio(k, k + 1)[0], rate)
     for number, (name, ids) in enumerate(split(drums).items()):
         votes = cast(ids, drums, round(TABLES[name] * given.votes), generator(given.seed, number))
@@ -51,6 +52,14 @@ def main(args: Sequence[str] | None = None) -> int:
         write_text(given.out / f"{name}.csv", text.getvalue())
     write_json(given.out / "drums.json", drums)
     return 0
+
+
+def balanced(drums: dict[str, bool]) -> dict[str, bool]:
+    """The first clips of both kinds, as many of each: three of four clips of the corpus have drums."""
+    kinds = [[i for i, own in drums.items() if own == has] for has in (False, True)]
+    few = min(map(len, kinds))
+    kept = {i for ids in kinds for i in ids[:few]}
+    return {i: own for i, own in drums.items() if i in kept}
 
 
 def split(drums: dict[str, bool]) -> dict[str, list[str]]:

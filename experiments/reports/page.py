@@ -12,6 +12,7 @@ from urllib.parse import quote
 from experiments.cells.experiment import names
 from experiments.reports.blocks import Block, Forest, Table, Text, blocks
 from experiments.reports.judges import card_blocks
+from fluxlight.evaluation.evaluate import VERSION
 from fluxlight.files import read_json, write_text
 from fluxlight.report.plots import BLUE, INK, SOFT, as_svg, new_figure
 from fluxlight.report.table import MARK, grid
@@ -136,8 +137,18 @@ def collect(out: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
             if "why" in cell:
                 # reports are published: a reason names the file, not whose folder it was in
                 cell["why"] = re.sub(r"(?<![\w<.])/(?:[^\s/:,;]+/)+", "…/", cell["why"])
-    tables = {n: out / n / "table.json" for n in order}
-    return [(results[n], read_json(tables[n]) if tables[n].is_file() else None) for n in order]
+    return [(results[name], _table_of(out / name / "table.json", results[name])) for name in order]
+
+
+def _table_of(path: Path, result: dict[str, Any]) -> dict[str, Any] | None:
+    """The table of an experiment; one of an earlier layout is left out, and the question then says so."""
+    if not path.is_file():
+        return None
+    table: dict[str, Any] = read_json(path)
+    if table.get("version") == VERSION:
+        return table
+    result["question"] += f" (Its table is of an earlier layout and not shown: `{result['command']}` judges it again.)"
+    return None
 
 
 def write_report(out: Path, opening: Sequence[Block] = ()) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_facts import NAME
-from fluxlight.files import hash_of, read_json, write_json
+from fluxlight.files import claim, hash_of, read_json, write_json
 
 ENDED = ("finished", "failed", "stopped")
 
@@ -96,6 +96,14 @@ class Trials:
         self.waiting = [trial for trial in self.all if trial.state in again and not trial.agent]
         for trial in self.waiting:
             trial.state = "pending"
+
+    def is_free(self, trial: Trial) -> bool:
+        """Whether no process is writing to the folder of a trial."""
+        try:
+            claim(self.folder / trial.id).release()
+        except ValueError:
+            return False
+        return True
 
     def add(self, parameters: dict[str, Any]) -> Trial:
         """A new trial."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "network": "the tiny backbone",
+    "tiny": "the phases of the chain at the scale tiny, one by one",
     "s44": "FluxAudio-S at 44.1 kHz: forward, training step, guided sampling, beside the published way",
     "levers": "FluxAudio-S at 44.1 kHz: what each means of going faster gives, one by one",
     "training": "FluxAudio-S at 44.1 kHz: where the time of a training step goes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,25 @@ def use_defaults() -> None:
         return
 
     def load(text: str) -> Any:
-        if "defaults:" in text or "\n" in text:
+        if "defaults:" in text:
             # "." is the folder of the config that is being read
-            value = parse_yaml(text, path_type("dr")(".").absolute, "the config")
-            if isinstance(value, dict) and value:
-                text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-        return plain(text)
+            return plain(_merged(text, path_type("dr")(".").absolute))
+        return plain(_alone(text) if "\n" in text else text)
 
     load.has_defaults = True  # type: ignore[attr-defined]
     jsonargparse.set_loader(MODE, load, exceptions=(yaml.YAMLError, ValueError))
+
+
+def _merged(text: str, folder: str) -> str:
+    """A config over those its ``defaults`` name, as one text."""
+    value = parse_yaml(text, folder, "the config")
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True) if isinstance(value, dict) and value else text
+
+
+@lru_cache(maxsize=256)
+def _alone(text: str) -> str:
+    """The same of a text that names no other: jsonargparse asks for the settings of each class several times."""
+    return _merged(text, ".")
 
 
 def refuse_switches(args: Sequence[str]) -> None:

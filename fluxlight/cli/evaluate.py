@@ -172,6 +172,10 @@ def _judge(
         margins=dict(args.margin), half=args.half,
         info={name: rendering_of(folder) for name, folder in systems.items()},
     )  # fmt: skip
+    from fluxlight.report.costs import write_costs_page
+
+    if line := write_costs_page(args.out, systems):
+        print(line)
     if not args.no_page:
         from fluxlight.files import read_json
         from fluxlight.report.listening import listening_page
@@ -179,7 +183,7 @@ def _judge(
         page = Path(args.out) / "index.html"
         heard, taken = dict(args.listen), take_half(prompts, args.half)
         scores = read_json(Path(args.out) / "scores.json")
-        listening_page(page, taken, {**heard, **systems}, scores, result, prompts, partial=heard)
+        listening_page(page, taken, {**heard, **systems}, scores, result, whole=prompts, partial=heard)
     return _finish(result, args)
 
 

@@ -94,8 +94,9 @@ def _run(given: dict[str, Any]) -> int:
     from fluxlight.generate.prompts import from_file, from_texts
     from fluxlight.generate.render import file_names, render
     from fluxlight.prompts import PromptsCut
+    from fluxlight.weights.fluxaudio import OtherFrequencies
 
-    for kind in (Notice, PromptsCut):
+    for kind in (Notice, PromptsCut, OtherFrequencies):
         warnings.simplefilter("always", kind)
     warnings.showwarning = lambda message, *_, **__: say(str(message))
     if bool(given["prompts"]) == (given["file"] is not None):
@@ -121,7 +122,7 @@ def _run(given: dict[str, Any]) -> int:
     if given["raw"]:
         generator.postprocess = []
     reward = find_reward(given["reward"]) if given["reward"] else None
-    with claimed(given["out"], make=True):
+    with claimed(given["out"], ("",), make=True):
         rows = render(
             generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
             progress=True,

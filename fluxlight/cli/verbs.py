@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "postprocess": ("fluxlight.cli.postprocess", "clean and level a folder of clips: Demucs and loudness"),
     "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
     "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
+    "headroom": ("fluxlight.cli.headroom", "which part of a gap to real clips is codec, generator or judge"),
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
     "report-card": ("fluxlight.cli.report_card", "what the judges are worth, once, as the file that tables show"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
@@ -41,7 +42,8 @@ VERBS: dict[str, tuple[str, str]] = {
 INPUT = (
     ValueError, ImportError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError
 )  # fmt: skip
-"""Errors that another input mends; all others are failures."""
+"""Errors that another input mends; so does one of the packages that read configurations. All others are failures."""
+READERS = ("omegaconf", "jsonargparse")
 
 
 def usage() -> str:
@@ -94,19 +96,23 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
         if os.environ.get("FLUXLIGHT_DEBUG"):
             raise
         print(printable(f"fluxlight {args[0]}: {one_line(error)}"), file=sys.stderr)
-        return 2 if isinstance(error, INPUT) else 1
+        return 2 if _of_input(error) else 1
 
 
 def _run(args: list[str]) -> int:
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
         raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
+    from fluxlight.cli.arguments import plain_warnings
+
     module = importlib.import_module(VERBS[verb][0])
     if VERBS[verb][0] == TRAINER:
+        from fluxlight.weights.fluxaudio import OtherFrequencies
+
         # short names of callbacks on a command line: the one place where the library looks at them
         callbacks = importlib.import_module("callbacks")
-        return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
-    from fluxlight.cli.arguments import plain_warnings
+        with plain_warnings(f"fluxlight {verb}", OtherFrequencies):
+            return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
     from fluxlight.cli.output import plain
     from fluxlight.clips.found import LeftAside
 
@@ -118,12 +124,19 @@ def _run(args: list[str]) -> int:
         return end.code if isinstance(end.code, int) else 2
 
 
+def _of_input(error: BaseException) -> bool:
+    """Whether another input mends it."""
+    kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__]
+    configured = any(home in READERS or name == "MisconfigurationException" for home, name in kinds)
+    return isinstance(error, INPUT) or configured
+
+
 def one_line(error: BaseException) -> str:
     """An exception as one line: our own say what to do, others are named."""
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror + (f": {error.filename}" if error.filename else "")
-    plain = isinstance(error, ValueError | OSError | ImportError)
+    plain = isinstance(error, OSError) or _of_input(error)
     return text if plain else f"{type(error).__name__}: {text} (FLUXLIGHT_DEBUG=1 shows where)"
 
 

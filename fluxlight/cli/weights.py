@@ -86,6 +86,7 @@ def _row(need: Need, check: bool) -> dict[str, Any]:
         row |= {
             "what": entry.what, "published": entry.page, "licence": entry.licence, "alternative": entry.alternative,
             "bytes": sum(s for s in sizes if s) if sizes and all(sizes) else None,
+            "numbers": sum(remote.numbers for remote in entry.files if remote.numbers > 1),
             "checksums": {remote.path or entry.name: remote.checksum for remote in entry.files if remote.checksum},
             "here": _size(wanted) if wanted.exists() else None, "fetch": _offer(entry),
         }  # fmt: skip
@@ -109,6 +110,7 @@ def _text(row: dict[str, Any]) -> str:
         return "\n".join(lines)
     here = f" ({_human(row['here'])})" if row["here"] is not None else ""
     size = f"{_human(row['bytes'])} ({row['bytes']:,} bytes)" if row["bytes"] else UNKNOWN
+    size += f" ({row['numbers']:,} numbers)" if row["numbers"] else ""
     sums = ", ".join(f"{name} {value}" for name, value in row["checksums"].items())
     lines = [
         f"{head}; {row['what']}" + (f"; needed by {row['needed_by']}" if row["needed_by"] else ""),

@@ -19,11 +19,8 @@ from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.sft import WholeBatches
 from fluxlight.data.store import LatentStore
 from fluxlight.files import read_jsonl
-from fluxlight.random import generator, permutation
+from fluxlight.random import generator, permutation, words
 from fluxlight.types import Rewarded
-
-HELD_OUT, BOOTSTRAP = 41, 42
-"""Keys of what is drawn beside the seed: held-out captions, the heads' bootstraps."""
 
 
 class RewardedRows:
@@ -60,7 +57,7 @@ class RewardedRows:
         self.reward = np.concatenate([np.asarray(store.score), np.array(rewards)]).astype(np.float32)
         self.caption = np.asarray(store.text_row)[self.owner]
         # all clips of a caption stand or fall together: they are no independent witnesses
-        counts = torch.poisson(torch.ones(int(self.caption.max()) + 1, heads), generator(seed, BOOTSTRAP))
+        counts = torch.poisson(torch.ones(int(self.caption.max()) + 1, heads), generator(seed, *words("bootstrap")))
         self.weight = counts.numpy()[self.caption]
 
     def __len__(self) -> int:
@@ -106,7 +103,8 @@ class RewardedData(L.LightningDataModule):
         self.known = RewardedRows(LatentStore(store), candidates or [], heads, seed)
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
         captions = np.unique(self.known.caption)
-        kept_out = captions[permutation(len(captions), seed, HELD_OUT)[: max(1, round(held_out * len(captions)))]]
+        count = max(1, round(held_out * len(captions)))
+        kept_out = captions[permutation(len(captions), seed, *words("held out"))[:count]]
         out = np.isin(self.known.caption, kept_out)
         self.val, self.train = np.flatnonzero(out), np.flatnonzero(~out)
         drawn = self.train[self.train >= len(self.known.store)]

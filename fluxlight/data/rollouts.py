@@ -29,8 +29,6 @@ from fluxlight.data.store import LatentStore
 from fluxlight.files import append_jsonl, atomic_path, mend_jsonl, read_jsonl
 
 ROWS = "rollouts.jsonl"
-APART = 1_000_003
-"""Added to the seed, so that the order of captions is another than that of training rows."""
 
 
 @dataclass
@@ -109,9 +107,10 @@ class Captions:
         store: the training store.
         seed: of the order.
         slice: prompts that are never drawn, by id and by text; None: none are known.
+        name: of the stage's stream; under one seed, another has another order.
     """
 
-    def __init__(self, store: LatentStore, seed: int, slice: LatentStore | None = None) -> None:
+    def __init__(self, store: LatentStore, seed: int, slice: LatentStore | None = None, name: str = "") -> None:
         ids = {row["id"] for row in slice.rows} if slice else set()
         texts = {text.strip().casefold() for text in slice.captions} if slice else set()
         rows, seen = [], set()
@@ -123,7 +122,7 @@ class Captions:
         if not rows:
             raise ValueError(f"store {store.folder} has no caption that is none of the slice: give another store")
         self.count = len(rows)
-        self._stream = Stream(np.array(rows), seed + APART)
+        self._stream = Stream(np.array(rows), seed, f"{name} rollouts: captions")
 
     def of(self, epoch: int, prompts: int) -> list[int]:
         """Rows of the ``prompts`` distinct captions of ``epoch``."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from fluxlight.files.claims import BEGINNING, HALF
+from fluxlight.files.claims import claim as claim
+from fluxlight.files.claims import claimed as claimed
 from fluxlight.files.layered import lay_over as lay_over
 from fluxlight.files.layered import parse_yaml as parse_yaml
 from fluxlight.files.layered import read_yaml as read_yaml
@@ -39,59 +39,10 @@ def cache_folder() -> Path:
     return base
 
 
-def claim(folder: str | os.PathLike[str], rooms: Sequence[str] | None = None) -> FileLock:
-    """Take a run folder for this process; ``release`` gives it back, and so does the end of the process.
-
-    Temporary files that a killed run left in it are removed. Where the file system knows no locks, nothing is checked.
-
-    Args:
-        folder: made when absent.
-        rooms: folders in it, "" for itself, to which this run alone writes; None: everything below it.
-
-    Raises:
-        ValueError: another run is writing there.
-    """
-    path = Path(folder) / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a lock object per call: two runs within one process exclude each other, too
-    lock = FileLock(path, blocking=False, is_singleton=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(f"{folder} is in use by another run: wait for it, or choose another folder") from None
-    except NotImplementedError:
-        return lock
-    _clear(path.parent, rooms)
-    return lock
-
-
-@contextmanager
-def claimed(folder: str | os.PathLike[str], rooms: Sequence[str] | None = None, make: bool = False) -> Iterator[None]:
-    """Have a folder for this process within the block (`claim`); one that is not there is made, or is not taken."""
-    path = Path(folder)
-    if not path.is_dir() and (path.exists() or not make):
-        yield  # whoever reads it says what is wrong with it
-        return
-    lock = claim(path, rooms)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
-    """Remove the temporary files that a killed run left: the lock says that nobody writes them.
-
-    A folder within that has a lock of its own is left to its owner.
-    """
-    theirs = {lock.parent for lock in folder.rglob(".lock")} - {folder} if rooms is None else set()
-    found = folder.rglob(".*") if rooms is None else [path for room in rooms for path in (folder / room).glob(".*")]
-    for path in found:
-        if theirs.intersection(path.parents):
-            continue
-        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
-        if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
-            path.unlink(missing_ok=True)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no more of the user's share, or none for so large a file."""
+NOTHING = 1 << 16
+"""Bytes below which a disk is full."""
 
 
 @contextmanager
@@ -101,7 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name may be as long as names can be: of ours only its beginning and a usual ending fit beside it
     ending = path.suffix if len(path.suffix) <= 12 else ""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:BEGINNING]}.{HALF}", suffix=ending, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -112,9 +63,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             # what was to be written, not the temporary file that a library chose
             raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    except Exception:
+        # writers in C++ and Rust have words of their own for a full disk
+        if shutil.disk_usage(path.parent).free < NOTHING:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -15,9 +15,11 @@ Logs = dict[str, Tensor]
 """What a loss tells beside itself: name -> scalar, detached; logged as ``train/<name>``."""
 Sharpness = float | Literal["auto"]
 """What an error is multiplied by before a sigmoid; "auto" is set from the data (`PreferenceLoss.adapt`)."""
-LIVELY = 1.0
+LIVELY = 10.0
 """Under "auto", what stands inside the sigmoid at a margin of one standard deviation of the reference's own difference
-between loser and winner: sigmoid(-1) = .27 of the gradient is left there (our choice)."""
+between loser and winner (our choice). Measured on a text-only model of `laptop` and two clips of each of 16 prompts:
+that deviation is .113, so a DPO's beta is 177; ten updates at 2e-5 with the published 2000 reach a margin of .009, at
+which 94 of 100 pairs are dead, where 177 leaves a third of the gradient."""
 DEAD = 0.01
 """A pair whose share of the gradient is below this (1/2 at the start) teaches nothing any more (our choice)."""
 

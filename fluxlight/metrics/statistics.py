@@ -105,7 +105,8 @@ def share_interval(hits: float, n: int, alpha: float = 0.05) -> tuple[float, flo
     z2 = float(stats.norm.ppf(1 - alpha / 2)) ** 2
     share = hits / n
     middle, root = share + z2 / (2 * n), np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2)))
-    return float((middle - root) / (1 + z2 / n)), float((middle + root) / (1 + z2 / n))
+    low, high = (middle - root) / (1 + z2 / n), (middle + root) / (1 + z2 / n)
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def _bootstrap(delta: NDArray[np.float64], alpha: float, resamples: int = 2000) -> tuple[float, float]:

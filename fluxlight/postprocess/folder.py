@@ -24,6 +24,7 @@ from fluxlight.clips.faults import cancelling
 from fluxlight.clips.read import read_channels
 from fluxlight.clips.write import write_audio
 from fluxlight.files import append_jsonl, atomic_path, claimed, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
+from fluxlight.files.orphans import end_with_parent
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.postprocess.listing import check_out, clear, list_files, output_of
 from fluxlight.progress import Bar
@@ -171,6 +172,7 @@ def _start(job: Job, threads: int) -> None:
     # Ctrl-C ends a process without a traceback; what it had in hand is done again by the next run
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
     torch.set_num_threads(threads)
     _here.append(job)
 

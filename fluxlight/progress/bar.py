@@ -127,7 +127,8 @@ class Bar:
 
     def line(self) -> str:
         """How far it is, in words."""
-        unit = f" {self.unit}s" if self.unit else ""
+        # a batch, batches
+        unit = f" {self.unit}{'es' if self.unit.endswith('ch') else 's'}" if self.unit else ""
         if not self.total:
             return f"{self.what}: {self.n}{unit}"
         left = self.left

@@ -34,14 +34,18 @@ class LatentRewardTraining(L.LightningModule):
         heads: members of the bag.
         optimizer: its learning rate is the peak.
         warmup: updates of linear rise; a cosine to 0 follows.
+        dropout: of the heads' inputs.
         seed: of the weights' initialisation and of what is drawn in training.
     """
 
     def __init__(
         self, width: int = 144, heads: int = 5, optimizer: OptimizerCallable = default_optimizer, warmup: int = 50,
-        seed: int = 0,
+        dropout: float = 0.2, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}: it is a share, 0 up to below 1")
+        self.dropout = dropout
         self.width, self.heads, self.optimizer, self.warmup, self.seed = width, heads, optimizer, warmup, seed
         self.net: LatentRewardNet
         self._seen: list[tuple[Tensor, Rewarded]] = []
@@ -61,11 +65,13 @@ class LatentRewardTraining(L.LightningModule):
 
     def training_step(self, batch: Rewarded, batch_idx: int) -> Tensor:
         """Squared error, each head on its own bootstrap."""
-        source = generator(self.seed, 1, self.global_step)
+        # keyed, not from the global stream: a run that goes on ends in the same weights
+        source = generator(self.seed, self.global_step)
         noise = torch.randn(batch.latents.shape, generator=source).to(batch.latents)
         latents = batch.latents if batch.std is None else batch.latents + batch.std * noise
         goal = (batch.reward - self.net.scale[0]) / self.net.scale[1]
-        error = (self.net(latents, batch.text_c) - goal).square()
+        keep = torch.rand(len(goal), self.net.inputs, generator=source) >= self.dropout
+        error = (self.net(latents, batch.text_c, keep.to(goal) / (1 - self.dropout)) - goal).square()
         loss = (batch.weight.T * error).sum() / batch.weight.sum().clamp_min(1)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(goal))
         return loss

@@ -46,16 +46,13 @@ class LatentRewardNet(nn.Module):
         text_dim: width of the global text embedding.
         width: channels of the network (a multiple of 8; our choice, as all sizes here).
         heads: members of the bag.
-        dropout: of the heads' inputs, in training.
     """
 
     latent_mean: Tensor
     latent_std: Tensor
     scale: Tensor
 
-    def __init__(
-        self, latent_dim: int, text_dim: int, width: int = 144, heads: int = 5, dropout: float = 0.2
-    ) -> None:
+    def __init__(self, latent_dim: int, text_dim: int, width: int = 144, heads: int = 5) -> None:
         super().__init__()
         self.sizes = {"latent_dim": latent_dim, "text_dim": text_dim, "width": width, "heads": heads}
         self.register_buffer("latent_mean", torch.zeros(latent_dim))
@@ -68,14 +65,16 @@ class LatentRewardNet(nn.Module):
         self.down = nn.Conv1d(width, width, 4, stride=2, padding=1)
         self.coarse = nn.ModuleList(Block(width) for _ in range(2))
         self.meet = nn.Linear(3 * width, width)
-        self.drop, hidden = nn.Dropout(dropout), width // 2
-        inputs = 5 * width
-        self.enter = nn.Parameter(torch.randn(heads, inputs, hidden) * inputs**-0.5)
+        self.inputs, hidden = 5 * width, width // 2
+        self.enter = nn.Parameter(torch.randn(heads, self.inputs, hidden) * self.inputs**-0.5)
         self.bias = nn.Parameter(torch.zeros(heads, 1, hidden))
         self.leave = nn.Parameter(torch.randn(heads, hidden, 1) * hidden**-0.5)
 
-    def forward(self, latents: Tensor, text_c: Tensor) -> Tensor:
-        """Standardised rewards ``(heads, B)`` of latents ``(B, L, D)``, codec units, for texts ``(B, C)``."""
+    def forward(self, latents: Tensor, text_c: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Standardised rewards ``(heads, B)`` of latents ``(B, L, D)``, codec units, for texts ``(B, C)``.
+
+        ``keep`` ``(B, inputs)`` scales the heads' inputs: dropout, in training.
+        """
         x = self.stem(((latents - self.latent_mean) / self.latent_std).transpose(1, 2))
         text = self.text(nn.functional.normalize(text_c, dim=1) * text_c.shape[1] ** 0.5)
         for block in self.fine:
@@ -84,7 +83,8 @@ class LatentRewardNet(nn.Module):
         for block in self.coarse:
             x = block(x, text)
         heard = torch.cat([x.mean(2), x.std(2), x.amax(2)], dim=1)
-        seen = self.drop(torch.cat([heard, text, self.meet(heard) * text], dim=1))
+        seen = torch.cat([heard, text, self.meet(heard) * text], dim=1)
+        seen = seen if keep is None else seen * keep
         hidden = nn.functional.gelu(seen @ self.enter + self.bias)
         return (hidden @ self.leave).squeeze(2)
 

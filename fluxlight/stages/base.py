@@ -57,6 +57,9 @@ class Stage(L.LightningModule):
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
         negative_score_quantile: likewise for ``sampler.negative_score``.
         render_every: updates between two renderings of the slice in fit; 0 renders once, after the last update.
+
+    Attributes:
+        kept: the update whose weights the model has, once a guard has ended the run before its time; else None.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Stage(L.LightningModule):
         self.sampler, self.render_every = sampler, render_every
         self.score_quantile, self.negative_score_quantile = score_quantile, negative_score_quantile
         self.init_from, self.weights = init_from, weights
+        self.kept: int | None = None
         self._cut, self._origin = 0, origin.Origin()
         self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:

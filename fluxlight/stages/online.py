@@ -17,7 +17,7 @@ from fluxlight.device import gather
 from fluxlight.files import hash_of
 from fluxlight.losses.awm import AWMLoss
 from fluxlight.losses.base import PolicyLoss
-from fluxlight.random import generator, permutation
+from fluxlight.random import generator, permutation, words
 from fluxlight.rewards.rollout import RolloutReward
 from fluxlight.sample import Sampler
 from fluxlight.stages.advantages import advantages
@@ -29,8 +29,6 @@ from fluxlight.weights.frozen import tensor_digest
 
 OLD = "old policy"
 """Where a checkpoint keeps the old policy, and the epoch whose rollouts it drew."""
-SEEDS, TIMES, ORDER = 31, 32, 33
-"""Keys of the draws of an epoch beside the seed: noise of the rollouts, times, order."""
 
 
 class Online(Anchored):
@@ -114,7 +112,7 @@ class Online(Anchored):
             self.rollout = replace(self.rollout, score=asked)
         if self.model.head is None:
             self.rollout = replace(self.rollout, score=None, negative_score=None)
-        self.captions = Captions(data.store, self.seed, data.slice)
+        self.captions = Captions(data.store, self.seed, data.slice, self.stream)
         self.captions.of(0, self.prompts)
         self.old.take(self.model)
         self.folder = RolloutFolder(Path(self.trainer.default_root_dir) / "rollouts")
@@ -142,6 +140,11 @@ class Online(Anchored):
                 f"{self.per_prompt} x model.times {self.times}: change one of them"
             )
         return int(rows // each)
+
+    @property
+    def clips_drawn(self) -> int:
+        """Rollouts of all epochs so far."""
+        return (self._drawn_in + 1) * self.prompts * self.per_prompt
 
     @property
     def _length(self) -> int:
@@ -212,10 +215,10 @@ class Online(Anchored):
         self._latents, self._advantage = latents[kept], found.nan_to_num(0.0).flatten()[kept].float()
         rows = torch.tensor([group.row for group in groups]).repeat_interleave(self.per_prompt)
         self._rows = rows[kept].numpy()
-        n, source = len(self._latents), generator(self.seed, TIMES, epoch)
+        n, source = len(self._latents), generator(*self._key("times", epoch))
         parts = (torch.arange(self.times) + torch.rand(n, self.times, generator=source)) / self.times
         self._t = self.t_min + (1 - self.t_min) * parts
-        self._order = permutation(n * self.times, self.seed, ORDER, epoch)
+        self._order = permutation(n * self.times, *self._key("order", epoch))
         spread = self.model.normalize(self._latents.to(self.device)).float().square().mean().sqrt()
         self._said = {name: torch.tensor(value) for name, value in {**said, "rollout_rms": float(spread)}.items()}
 
@@ -253,8 +256,13 @@ class Online(Anchored):
         return groups
 
     def _seeds(self, epoch: int, row: int) -> list[int]:
-        source = np.random.SeedSequence((self.seed, SEEDS, epoch, row)).generate_state(self.per_prompt, np.uint64)
-        return [int(seed >> np.uint64(2)) for seed in source]
+        source = np.random.SeedSequence((*self._key("noise", epoch), row)).generate_state(self.per_prompt, np.uint64)
+        # a noise seed is a signed integer of 64 bits in a batch
+        return [int(seed) >> 2 for seed in source]
+
+    def _key(self, name: str, epoch: int) -> tuple[int, ...]:
+        """Of the draws of an epoch that belong to no batch."""
+        return self.seed, epoch, *words(f"{self.stream} rollouts: {name}")
 
     @torch.no_grad()
     def _draw(self, store: LatentStore, row: int, seeds: list[int]) -> Group:

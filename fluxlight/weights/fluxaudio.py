@@ -22,6 +22,10 @@ RATES = {20: "16 kHz", 40: "44.1 kHz"}
 OVERLAYS = {20: "configs/worlds/published_16k.yaml", 40: "configs/worlds/published.yaml"}
 
 
+class OtherFrequencies(UserWarning):
+    """A score head was loaded from a file that does not say which frequencies it was trained with."""
+
+
 def read_published(path: str | os.PathLike[str], average: bool = False) -> dict[str, Tensor]:
     """The state dict of a foreign file, a PyTorch or safetensors one; see `read_weights` for what is taken off it.
 
@@ -110,6 +114,7 @@ def _of_head(model: FluxModel | Backbone, state: Mapping[str, Tensor], prefix: s
         warnings.warn(
             f"the checkpoint's score head under {prefix} stores no frequencies: this head's own are used, and a score "
             "means what it meant there only if they are the same",
+            OtherFrequencies,
             stacklevel=3,
         )
     return theirs

@@ -63,7 +63,7 @@ def read_weights(
         raise FileNotFoundError(f"{where}: {remedy}")
     kind = kind_of(path)
     if kind not in (TORCH, PICKLE, SAFETENSORS):
-        raise ValueError(f"{path} is {describe(path)}, no {what}: {remedy}")
+        raise ValueError(f"{path} cannot be read as {what} (it is {describe(path)}): {remedy}")
     try:
         content = _load(path, kind)
     except Exception as error:  # pickle, zip, torch and safetensors each raise their own

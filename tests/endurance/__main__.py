@@ -1,4 +1,4 @@
-"""``python -m tests.endurance``: the full set, for the background; prints points tried and differences found."""
+"""``python tests/endurance``: the full set, for the background; prints points tried and differences found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from endurance.journey import Endurance, warm  # noqa: E402
 
 def main() -> int:
     """Run what was asked for; 1 where a difference was found."""
-    p = argparse.ArgumentParser(prog="python -m tests.endurance", description=__doc__)
+    p = argparse.ArgumentParser(prog="python tests/endurance", description=__doc__)
     p.add_argument("names", nargs="*", metavar="COMMAND", help=f"{', '.join(c.name for c in COMMANDS)} (all)")
     p.add_argument("--points", type=int, default=20, help="random ends of each command (20)")
     p.add_argument("--seed", type=int, default=0, help="of the points (0)")
@@ -34,7 +34,12 @@ def main() -> int:
         endurance = Endurance(Path(folder).resolve(), given.seed, lambda line: print(line, flush=True))
         for command in chosen:
             begin = time.monotonic()
-            found = endurance(command, given.points)
+            try:
+                found = endurance(command, given.points)
+            except (RuntimeError, TimeoutError) as error:
+                print(f"{command.name}: {error}", flush=True)
+                wrong += 1
+                continue
             kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(found.kinds.items()))
             print(f"{command.name:<16}{found.points:>4} points on {found.journeys:>3} ways ({kinds}): "
                   f"{len(found.differences)} differences, {time.monotonic() - begin:.0f} s", flush=True)  # fmt: skip

@@ -87,6 +87,35 @@ def model(work: Path) -> None:
     save_bundle(work / "model", load_bundle(work / "score_cond_sft/bundle"), {"pipeline": pipeline.plain()})
 
 
+def paper(work: Path) -> None:
+    """A chain on paper, and a sweep of two trials over it."""
+    import yaml
+    from paper_chain import make_chain
+
+    make_chain(work / "paper")
+    config = yaml.safe_load((ROOT / "experiments/sweeps/heads.yaml").read_text())
+    config["parameters"] |= {
+        "config": {"value": "configs/heads/input_add.yaml"}, "seed_everything": {"values": [7, 8]},
+        "model.init_from": {"value": "null"}, "data.reference": {"value": "null"},
+    }  # fmt: skip
+    (work / "two.yaml").write_text(yaml.safe_dump(config))
+
+
+def smallest(work: Path) -> None:
+    """The smallest scale that a chain can have."""
+    import yaml
+
+    from experiments.chain.decomposition import read_numbers
+
+    few = {"prompts": 3, "per_prompt": 2}
+    numbers = {
+        **read_numbers("debug"), "corpus": {"train": 12, "reference": 8, "slice": 6},
+        "experts": {**few, "seed": 100000, "score_quantile": 0.9, "top": 0.5},
+        "pairs": {**few, "seed": 200000, "score_quantile": 0.99}, "sweep": {"points": 2, "prompts": 2}, "resamples": 20,
+    }  # fmt: skip
+    (work / "smallest.yaml").write_text(yaml.safe_dump(numbers))
+
+
 SMALL = " ".join(f"--{name} small_world.Small{name.title()}" for name in ("codec", "text", "clap", "reward"))
 SFT = "--config {root}/configs/stages/score_cond_sft.yaml --config {work}/world/small.yaml"
 EXPERTS = "--data.experts {work}/candidates/experts.jsonl"
@@ -144,4 +173,8 @@ COMMANDS = (
         "--reference {work}/audio --judges {work}/judges.yaml --out {work}/table --resamples 20 --seconds 0",
         ("table", "cache/embeddings"), needs=("postprocess",),
     ),
+    Command("sweep", "{work}/two.yaml --from {work}/paper --out {work}/sweeps --no-table", ("sweeps",),
+            program="experiments.sweep", prepare=paper, wall=True, stops=5),
+    Command("chain", "--scale {work}/smallest.yaml --out {work}/chain --jobs 1", ("chain", "cache/embeddings"),
+            program="experiments.chain", prepare=smallest, stops=10),
 )  # fmt: skip

@@ -20,7 +20,7 @@ SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signa
 KINDS = (*SIGNALS, "full disk")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "os.truncate"}
-PATIENCE = 900.0  # seconds after which a process hangs
+PATIENCE = 3600.0  # seconds after which a process hangs
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from endurance.commands import COMMANDS, Command
+from endurance.commands import COMMANDS, ROOT, Command
 from endurance.ends import Ran, draw, run
 from endurance.picture import differences, picture
 
@@ -49,6 +49,9 @@ class Endurance:
         self.work.mkdir(parents=True)
         os.environ["FLUXLIGHT_CACHE"] = str(self.work / "cache")
         os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
+        os.environ["WANDB_MODE"] = "offline"
+        # for the processes of a sweep
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
         self._whole: dict[str, tuple[Ran, dict[str, str]]] = {}
 
     def whole(self, command: Command) -> tuple[Ran, dict[str, str]]:

@@ -12,7 +12,7 @@ LEFT_OUT = {".lock", "logs", "wandb", "log.txt"}
 """What says when and how often a run was started: locks and logs."""
 TIMES = {"begun", "ended", "seconds", "revision"}
 """Keys of JSON that say when, not what."""
-TIMED = ("run.json", "trial.json", "steps/")
+TIMED = ("run.json", "trial.json", "costs.json", "steps/")
 """Where such JSON stands."""
 
 

@@ -229,7 +229,7 @@ def work(bench: Bench, tasks: Sequence[ClipTask | TextTask], jobs: int) -> Itera
     if jobs <= 1 or len(tasks) < 2:
         yield from map(bench.do, tasks)
         return
-    from fluxlight.embedded.corpus.build import end_with_parent
+    from fluxlight.files.orphans import end_with_parent
 
     place = bench.place
     bench.to("cpu")  # what is sent to another process
