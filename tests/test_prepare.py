@@ -86,7 +86,7 @@ def test_bad_rows_cost_no_good_ones_and_mending_does_only_what_is_missing(
     failed = {row["id"]: row for row in read_jsonl(tmp_path / "s/failed.jsonl")}
     assert {id: row["kind"] for id, row in failed.items()} == kinds
     assert all(f"{id}.wav" in row["reason"] and "\n" not in row["reason"] for id, row in failed.items())
-    assert "it is empty" in failed["c2"]["reason"] and "Git LFS pointer" in failed["c5"]["reason"]
+    assert "it is an empty file" in failed["c2"]["reason"] and "Git LFS pointer" in failed["c5"]["reason"]
     assert [row["id"] for row in LatentStore(tmp_path / "s").rows] == ["c0", "c6"]
     # two are mended, three are taken out of the table
     for number in (1, 3):
@@ -150,7 +150,7 @@ def test_a_folder_in_use_is_refused_and_a_full_disk_is_said_before_the_first_cli
     codec = Counting()
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr("shutil.disk_usage", lambda path: full)
-    with pytest.raises(OSError, match=r"encoding 7 clips to .* needs 0 MiB, its disk has 0 MiB free: free some"):
+    with pytest.raises(OSError, match=r"encoding 7 clips to .* needs 1\.3 kB, its disk has 1\.0 kB free: free some"):
         prepare(tmp_path / "s", source(whole), codec)
     assert codec.clips == 0 and not list((tmp_path / "s").rglob("*.npy"))
 

@@ -154,9 +154,15 @@ def require_space(folder: Path, needed: float, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"{what} {folder} needs {needed / 2**20:,.0f} MiB, its disk has {free / 2**20:,.0f} MiB free: "
+            f"{what} {folder} needs {amount(needed)}, its disk has {amount(free)} free: "
             "free some, or choose another disk with --out"
         )
+
+
+def amount(size: float) -> str:
+    """Bytes as kB, MB or GB of a thousand each."""
+    unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB") if size >= 1e6 else (1e3, "kB")
+    return f"{size / unit:,.1f} {name}"
 
 
 class LatentStatistics:

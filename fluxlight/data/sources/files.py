@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from fluxlight.clips.read import Head, Piece, read_head, read_windows
 from fluxlight.data.rows import digest
 from fluxlight.data.sources.base import LeftOut, Row, Source, Track, as_clip
+from fluxlight.files import kinds
 from fluxlight.tables import same
 
 LOWEST = 16_000
@@ -194,7 +194,7 @@ class AudioFiles(Source):
         try:
             head = read_head(path)
         except ValueError as error:
-            said = f"audio {path} is missing or damaged ({what_it_is(path) or error})"
+            said = f"audio {path} is missing or damaged ({_why(path, error)})"
             raise LeftOut("unreadable", f"{said}: put the right file there, or take its line out") from None
         if head.sample_rate < min(LOWEST, self.sample_rate):
             raise LeftOut(
@@ -222,19 +222,15 @@ def _instead(path: Path) -> str:
     return f" (there is {like[0]}: rename it, or give its suffix)" if like else ""
 
 
-def what_it_is(path: str | os.PathLike[str]) -> str:
-    """What a file is that is no audio, as far as its first bytes tell; empty where they do not."""
-    with open(path, "rb") as file:
-        first = file.read(512)
-    text = first.lstrip().lower()
-    if not first:
-        return "it is empty"
-    if first.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the file itself: run git lfs pull"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "it is a web page"
-    if text.startswith((b"{", b"[")):
-        return "it is JSON"
-    if first[4:8] == b"ftyp":
-        return "it is MP4 audio, which is not read: convert it to WAV, FLAC or MP3"
-    return ""
+AUDIO = ("a WAV file", "a FLAC file", "an Ogg file", "an MP3 file")
+"""What `files.kinds` calls a file that could be read, were it whole."""
+
+
+def _why(path: Path, error: ValueError) -> str:
+    """Why a file cannot be read: what it is, or what its reader says where that tells nothing."""
+    with path.open("rb") as file:
+        if file.read(8)[4:] == b"ftyp":
+            return "it is MP4 audio, which is not read: convert it to WAV, FLAC or MP3"
+    return str(error) if kinds.kind_of(path) == kinds.UNKNOWN or kinds.describe(path) in AUDIO else (
+        f"it is {kinds.describe(path)}"
+    )
