@@ -65,7 +65,8 @@ def chosen_half(source: Source, words: Sequence[str]) -> str | None:
     None where the slice is too small to be halved; the table then says that it reports on what chose.
     """
     flag = "--data.slice_clips="
-    asked = [int(word.removeprefix(flag)) for word in words if word.startswith(flag) and word != f"{flag}null"]
+    values = [word.removeprefix(flag) for word in words if word.startswith(flag)]
+    asked = [int(value) for value in values if value.isdigit()]  # what is none, the configuration refuses by its name
     there = len(read_prompts(source.place["slice"]))
     return "choose" if min([there, *asked[-1:]]) >= HALVED else None
 

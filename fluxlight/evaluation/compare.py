@@ -204,7 +204,8 @@ def compare(
         entry["scores"] = {name: score_of(row, name) for name in metrics}
         if set_judge:
             entry["distances"] = {name: distance_of(row, measure) for name, measure in measures.items()}
-            entry["diversity"] = diversity(row.embeddings[set_judge])
+            each = [diversity(run.embeddings[set_judge]) for runs in grid for run in runs]
+            entry["diversity"] = float(np.mean(each))
             entry["own_vs_shuffled"] = own_vs_shuffled(row, set_judge)
             if (seeds := len(grid[0])) > 1:
                 entry["seeds"] = seeds
