@@ -13,6 +13,7 @@ import yaml
 from small_world import C, D, L, SmallCodec, SmallReward, make_store, make_trainer
 
 from fluxlight.data import RewardedData
+from fluxlight.data.rollouts import Group, RolloutFolder
 from fluxlight.data.store import LatentStore
 from fluxlight.files import read_json, write_jsonl
 from fluxlight.postprocess import LockedLoudness
@@ -59,7 +60,8 @@ def test_it_learns_a_reward_and_says_how_well(tmp_path: Path) -> None:
     folder = trained(tmp_path)
     facts = read_json(folder / "latent_reward.json")
     assert facts["rows"] == {"store": 40, "candidates": 160} and facts["held_out_captions"] == 6
-    assert facts["correlation"] > 0.7 and facts["correlation_within_sampled"] > 0.7 and facts["best_of"] > 0.6
+    assert facts["correlation_all"] > 0.7 and facts["correlation_within_sampled"] > 0.7
+    assert facts["clips"] == 6 and facts["clips_sampled"] == 24 and facts["best_of_sampled"] > 0.6
     reward, store = LatentReward(str(folder), caution=0.0), LatentStore(tmp_path / "store")
     assert reward.identity.startswith("latent-reward-v1-") and reward.facts["correlation"] == facts["correlation"]
     prompts, draw = store.prompts([0, 1, 2], [0, 0, 0]), torch.Generator().manual_seed(2)
@@ -120,6 +122,21 @@ def test_rows_of_another_reward_are_refused(tmp_path: Path) -> None:
         RewardedData(str(store), [str(tmp_path)])
     with pytest.raises(FileNotFoundError, match=r"no latent reward at .*configs/rewards/latent.yaml"):
         LatentReward(str(tmp_path))
+
+
+def test_rollouts_that_were_listened_to_are_rows_too(tmp_path: Path) -> None:
+    store, _ = rewarded_world(tmp_path, captions=12)
+    folder, clip = RolloutFolder(tmp_path / "run/rollouts"), LatentStore(store).rows[5]
+    rewards, latents = torch.tensor([0.5, torch.nan, -1.0]), torch.randn(3, L, D)
+    folder.write(0, clip["id"], clip["caption"], Group(5, [1, 2, 3], latents, rewards), "a" * 16, "small-reward on x")
+    known = RewardedData(str(store), [str(folder.folder)]).known
+    assert len(known) == 12 + 2 and known.owner[-1] == 5 and known.reward[12:].tolist() == [0.5, -1.0]
+    assert torch.equal(known.batch([13]).latents[0], latents[2])
+    meta = json.loads((store / "meta.json").read_text())
+    meta["identities"]["reward"] = "reward-a-v1"
+    (store / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match="was rewarded by small-reward on x, not by reward-a-v1"):
+        RewardedData(str(store), [str(folder.folder)])
 
 
 def test_agreement_has_its_closed_forms() -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fluxlight.clips.candidates import load_latents
 from fluxlight.data import course
+from fluxlight.data.rollouts import ROWS as ROLLOUTS
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.sft import WholeBatches
 from fluxlight.data.store import LatentStore
@@ -28,7 +30,8 @@ class RewardedRows:
 
     Args:
         store: with latents and scores.
-        folders: of ``fluxlight predict``, scored by ``fluxlight score``, of captions of the store.
+        folders: of ``fluxlight predict``, scored by ``fluxlight score``, or rollouts of an online stage whose reward
+            listened to them; of captions of the store.
         heads: bootstraps of the captions.
         seed: of these.
     """
@@ -40,15 +43,10 @@ class RewardedRows:
         self.store, known = store, store.meta["identities"].get("reward")
         latents, rewards, owners = [], [], []
         for folder in map(Path, folders):
-            rows = [row for row in read_jsonl(folder / "scores.jsonl") if not row["error"]]
-            if not rows:
-                raise ValueError(f"{folder} has no scored candidate: run 'fluxlight score --candidates {folder}'")
-            if known and (other := {row["judges"]["reward"] for row in rows} - {known}):
-                raise ValueError(f"{folder} was scored by {other.pop()}, the store by {known}: score it by that")
-            fine = [row for row in rows if row["reward"] is not None and math.isfinite(row["reward"])]
-            latents.append(load_latents(folder, fine))
-            rewards += [float(row["reward"]) for row in fine]
-            owners += [store.position(str(row["id"]), str(row["prompt"])) for row in fine]
+            rows, found = _rollouts(folder, known) if (folder / ROLLOUTS).is_file() else _candidates(folder, known)
+            latents.append(found)
+            rewards += [float(row["reward"]) for row in rows]
+            owners += [store.position(str(row["id"]), str(row["prompt"])) for row in rows]
         shape = store.mean.shape[1:]  # type: ignore[union-attr]
         self.latents = np.concatenate(latents) if latents else np.zeros((0, *shape), np.float32)
         if self.latents.shape[1:] != shape:
@@ -83,8 +81,8 @@ class RewardedData(L.LightningDataModule):
 
     Args:
         store: folder of the training store, encoded with the reward that is distilled.
-        candidates: scored candidates folders. Without them a reward never meets what a model draws, and nothing says
-            how it agrees within a caption.
+        candidates: scored candidates folders, or ``<run>/rollouts`` of an online stage that listened. Without them a
+            reward never meets what a model draws, and nothing says how it agrees within a caption.
         batch_size: clips of a batch.
         batches_per_epoch: batches between two validations.
         share: of candidates in a batch, whatever their number (our choice); 0 takes all rows alike.
@@ -161,6 +159,28 @@ class RewardedData(L.LightningDataModule):
 
     def _done(self) -> int:
         return course.batches_done(self.trainer) if self.trainer else 0
+
+
+def _candidates(folder: Path, known: str | None) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Rows with a reward of a scored candidates folder, and their latents ``(n, L, D)``."""
+    rows = [row for row in read_jsonl(folder / "scores.jsonl") if not row["error"]]
+    if not rows:
+        raise ValueError(f"{folder} has no scored candidate: run 'fluxlight score --candidates {folder}'")
+    if known and (other := {row.get("judges", {}).get("reward", known) for row in rows} - {known}):
+        raise ValueError(f"{folder} was scored by {other.pop()}, the store by {known}: score it by that")
+    fine = [row for row in rows if row["reward"] is not None and math.isfinite(row["reward"])]
+    return fine, load_latents(folder, fine)
+
+
+def _rollouts(folder: Path, known: str | None) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Rows with a reward of an online stage's rollouts, and their latents ``(n, L, D)``."""
+    rows = [row for row in read_jsonl(folder / ROLLOUTS) if row["reward"] is not None]
+    if not rows:
+        raise ValueError(f"{folder} has no rewarded rollout: let the online stage run first")
+    if other := {row["by"] for row in rows if known and not row["by"].startswith(f"{known} on ")}:
+        raise ValueError(f"{folder} was rewarded by {other.pop()}, not by {known} of the store: let a run listen by it")
+    files = {name: load_file(folder / name)["latents"].numpy() for name in {row["latents"] for row in rows}}
+    return rows, np.stack([files[row["latents"]][row["k"]] for row in rows])
 
 
 def _same(batch: Any) -> Any:
