@@ -4,6 +4,7 @@ from callbacks.candidate_writer import CandidateWriter
 from callbacks.checkpoint import BundleWriter, LastCheckpoint
 from callbacks.compiled import Compiled
 from callbacks.ema import PowerEMA
+from callbacks.guard import Guard
 from callbacks.measures import (
     CLAPCallback,
     DiversityCallback,
@@ -27,6 +28,7 @@ __all__ = [
     "Compiled",
     "DiversityCallback",
     "FADCallback",
+    "Guard",
     "KADCallback",
     "LastCheckpoint",
     "MADCallback",

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.render_slice import check_codec, weights_hash
-from fluxlight.clips.candidates import open_folder, read_candidates
+from fluxlight.clips.candidates import done_in, open_folder, put_in_order, read_candidates
 from fluxlight.clips.spread import pooled
 from fluxlight.codec import Codec
 from fluxlight.postprocess import PostProcess
@@ -47,7 +48,8 @@ class CandidateWriter(L.Callback):
         pl_module.adopt_store()
         folder = Path(trainer.default_root_dir)
         self.checkpoint = weights_hash(pl_module.model)
-        self.done = open_folder(folder)
+        # what a kill cut short is mended by one process; the others wait for it when they are set up
+        self.done = open_folder(folder) if trainer.is_global_zero else done_in(folder)
         self._refuse_other_settings(folder, pl_module)
         data = getattr(trainer, "datamodule", None)
         if data is not None and hasattr(data, "skip"):
@@ -79,9 +81,16 @@ class CandidateWriter(L.Callback):
         self.renderer.write(
             Path(trainer.default_root_dir), rows, batch.seed.tolist(), self.checkpoint, extra, self.done
         )
+        if trainer.received_sigterm:
+            raise SIGTERMException  # Lightning looks for it in training and validation alone
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Say how wide the latents of the whole folder lie."""
+        """Bring the rows of all processes into the order that one process writes; say how wide their latents lie."""
+        trainer.strategy.barrier("candidates")
+        data = getattr(trainer, "datamodule", None)
+        if trainer.is_global_zero and hasattr(data, "planned"):
+            keys = [(id, seed, self.checkpoint) for id, seed in data.planned()]
+            put_in_order(Path(trainer.default_root_dir), keys)
         rows = [row for row in read_candidates(Path(trainer.default_root_dir), missing_ok=True) if not row.error]
         wide = pooled([row.extra.get("spread") for row in rows])
         if wide is not None and trainer.is_global_zero:

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
 
 from callbacks.render_slice import RenderSlice, refuse_averaging_before, weights_hash
 from fluxlight import bundle
@@ -14,7 +15,10 @@ from fluxlight.clips.candidates import read_candidates
 from fluxlight.data import course
 from fluxlight.files import atomic_path, put_link
 from fluxlight.stages import Stage
-from fluxlight.stages.seal import PREVIOUS, seal
+from fluxlight.stages.seal import PREVIOUS, seal, whole
+
+MEASURES = "measures"
+"""Where a checkpoint keeps what had been measured."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -33,6 +37,26 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, every: int = 1, name: str = "last.ckpt") -> None:
         super().__init__()
         self.every, self.name, self._saved = every, name, -1
+        self._own = False  # the last checkpoint is of this process, and so is whole
+        self._measures: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what has been measured: a run that goes on from its end has no update that measures again."""
+        # a stage renders behind its checkpoint: what is kept must not depend on whether a rendering was before it
+        late = isinstance(pl_module, Stage)
+        checkpoint[MEASURES] = {
+            name: value.detach().cpu().clone()
+            for name, value in sorted(trainer.callback_metrics.items())
+            if not (late and name.startswith("val/"))
+        }
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember what had been measured."""
+        self._measures = dict(checkpoint.get(MEASURES, {}))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put back what had been measured; Lightning clears it after it has loaded."""
+        trainer.callback_metrics.update(self._measures)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -67,11 +91,11 @@ class LastCheckpoint(Checkpoint):
             seal(temporary)
             self._keep(path)
 
-    @staticmethod
-    def _keep(path: Path) -> None:
-        """Keep what the new checkpoint replaces; it is whole, as a run goes on from no other."""
-        if path.is_file():
+    def _keep(self, path: Path) -> None:
+        """Keep what the new checkpoint replaces; a damaged one would cost the good one before it."""
+        if path.is_file() and (self._own or whole(path)):
             put_link(path, path.with_name(PREVIOUS))
+        self._own = True
 
 
 class BundleWriter(L.Callback):
@@ -114,7 +138,7 @@ class BundleWriter(L.Callback):
     def lacks(self, folder: str, updates: int) -> bool:
         """True when the run folder has no bundle of a run of ``updates``."""
         path = Path(folder) / self.folder
-        return not path.is_dir() or bundle.read_recipe(path)["info"].get("update", -1) < updates
+        return not _is_whole(path) or bundle.read_recipe(path)["info"].get("update", -1) < updates
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuse to ``validate`` other weights where a fit has left its bundle and slice."""
@@ -134,19 +158,26 @@ class BundleWriter(L.Callback):
 
     @staticmethod
     def _of_a_fit(folder: Path) -> bool:
-        return folder.is_dir() and bundle.read_recipe(folder)["info"].get("update", 0) > 0
+        return _is_whole(folder) and bundle.read_recipe(folder)["info"].get("update", 0) > 0
 
     def _write(self, trainer: L.Trainer, stage: Any) -> None:
         self._written = int(trainer.global_step)
         if not trainer.is_global_zero:
             return
         info: dict[str, Any] = {"stage": type(stage).__name__, "update": int(trainer.global_step), "seed": stage.seed}
+        if getattr(stage, "kept", None) is not None:
+            info["kept"] = stage.kept  # a guard ended the run: these are the weights of that update
         if stage.init_from:
             info["init_from"] = bundle.bundle_hash(stage.init_from)
         store = getattr(getattr(trainer, "datamodule", None), "store", None)
         if store is not None:
             info["identities"] = store.meta["identities"]
         bundle.save_bundle(Path(trainer.default_root_dir) / self.folder, stage.model, info, averaged(trainer))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a bundle was written to its end: one that a kill cut short has weights and no recipe."""
+    return (folder / bundle.RECIPE).is_file()
 
 
 def averaged(trainer: L.Trainer) -> dict[str, Any] | None:

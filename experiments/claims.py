@@ -3,35 +3,27 @@
 ``python -m experiments.claims runs/experiments --out experiments/README.md``
 
 It is the last step of every experiment, which writes ``claims.md`` beside its results. The claims stand in
-``experiments/claims.yaml``; the rule, word for word as the page has it, is ``RULE``.
+``experiments/claims.yaml``; the rule, word for word as the page has it, is ``experiments.verdicts.RULE``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.cells.experiment import names, read_experiment
 from experiments.reports.blocks import Table, changed
-from experiments.reports.page import collect, write_report
+from experiments.reports.judges import card_blocks
+from experiments.reports.page import as_markdown, collect, write_report
 from experiments.reports.twin import write_twins
+from experiments.verdicts import RULE, Known, judge, read_claims
 from fluxlight.cli.arguments import Arguments
-from fluxlight.files import write_text
-from fluxlight.report.table import grid, label, number, with_interval
+from fluxlight.files import write_json, write_text
+from fluxlight.report.table import grid
 
-CLAIMS, SWEEPS = Path(__file__).parent / "claims.yaml", Path(__file__).parent / "sweeps"
-REPRODUCED, NOT, CANNOT = "reproduced", "not reproduced", "cannot tell"
-UNTESTABLE, ABSENT = "not testable here", "not run yet"
-RULE = """
-A difference is **reproduced** when its 95 % interval excludes 0 on the published side; **not reproduced** when it
-excludes 0 on the other side, or when it holds 0 although this n would have seen the published size (80 % power);
-**cannot tell** otherwise, with the smallest effect this n could have seen. A claim that nothing changes is
-reproduced when the whole interval lies within the margin that is named, not reproduced when it lies wholly outside."""
+SWEEPS = Path(__file__).parent / "sweeps"
 START = """
 ```bash
 python -m experiments.chain --scale laptop --out runs/laptop       # what they all stand on
@@ -47,106 +39,10 @@ Each experiment is one file in `experiments/cells` and one command, `python -m e
 plots and audio. The last line writes this page, and a short report of each experiment into `results`."""
 NOTE = """
 Everything ours is another model, other data and other judges than the published: only signs and significance can be
-compared. Intervals are over prompts; there is one training seed unless seeds are named, so a difference between two
-trainings also holds what another seed would have done (see `seeds`). CLAP-B and reward B judge; nothing was trained
-or selected by them. The intervals of this table are not corrected for the number of claims: of twenty without an effect
-one is expected to exclude 0. The reports below have Holm's correction."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found for a claim: an estimate with its interval, what this n could have seen, and the verdict."""
-
-    verdict: str
-    figure: str = ""
-    note: str = ""
-
-
-def effect(value: float, low: float, high: float, sign: int, smallest: float, size: float | None = None) -> str:
-    """The verdict on a difference that was published with a ``sign`` and, where it is known, a ``size``."""
-    if low > 0 or high < 0:
-        return REPRODUCED if (value > 0) == (sign > 0) else NOT
-    return NOT if size is not None and smallest <= abs(size) else CANNOT
-
-
-def null(low: float, high: float, within: float) -> str:
-    """The verdict on a claim that a difference stays within a margin."""
-    if -within <= low and high <= within:
-        return REPRODUCED
-    return NOT if low > within or high < -within else CANNOT
-
-
-def exceeds(low: float, high: float, than: float) -> str:
-    """The verdict on a claim that a spread, known within an interval, is larger than an effect."""
-    return REPRODUCED if low > than else NOT if high < than else CANNOT
-
-
-Known = Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any] | None]]
-
-
-def judge(claim: Mapping[str, Any], known: Known) -> Finding:
-    """The finding for one claim out of the experiments that are there."""
-    if claim["kind"] == "none":
-        return Finding(UNTESTABLE, note=claim["reason"])
-    result, evaluation = known.get(claim["experiment"], (None, None))
-    if result is None or evaluation is None:
-        return Finding(ABSENT, note=f"experiment {claim['experiment']}")
-    where = claim["where"]
-    if claim["kind"] == "exceeds":
-        return _spread(claim, result, known)
-    if "group" in where:
-        found = (result.get("slope") or {}).get(where["group"])
-        if found is None:
-            return Finding(ABSENT, note=f"slope of {where['group']}")
-        line = found["slopes"][where["metric"]]
-        figure = f"slope of {label(where['metric'])} {with_interval(line['mean'], line['low'], line['high'], True)}"
-        return Finding(null(line["low"], line["high"], claim["within"]), figure, f"margin {claim['within']:g} per unit")
-    c = comparison(evaluation, where)
-    if c is None:
-        why = result["cells"].get(where["system"], {}).get("why", "")
-        return Finding(ABSENT, note=why or f"cell {where['system']}")
-    figure = f"{label(where['metric'])} {with_interval(c['difference'], c['low'], c['high'], True)}"
-    if claim["kind"] == "null":
-        # a small change can be a sure one: the verdict is on its size alone
-        sure = ", though it excludes 0" if c["low"] > 0 or c["high"] < 0 else ""
-        return Finding(null(c["low"], c["high"], claim["within"]), figure, f"margin {claim['within']:g}{sure}")
-    verdict = effect(c["difference"], c["low"], c["high"], claim["sign"], c["smallest"], claim.get("size"))
-    digits = 3 if c["smallest"] >= 0.1 else 4
-    return Finding(verdict, figure, f"n = {c['n']} could see {number(c['smallest'], digits=digits)}")
-
-
-def _spread(claim: Mapping[str, Any], result: Mapping[str, Any], known: Known) -> Finding:
-    where, than = claim["where"], claim["than"]
-    group = (result.get("components") or {}).get(where["group"])
-    _, evaluation = known.get(than["experiment"], (None, None))
-    other = comparison(evaluation, than) if evaluation else None
-    if group is None or other is None:
-        return Finding(ABSENT, note=f"{where['group']}, and {than['experiment']}")
-    sd, size = group["distances"][where["metric"]], abs(other["difference"])
-    figure = f"SD {sd['sd']:.4f} [{sd['low']:.4f}, {sd['high']:.4f}] over {sd['k']} seeds, against {size:.4f}"
-    return Finding(exceeds(sd["low"], sd["high"], size), figure, f"range of the seeds {sd['range']:.4f}")
-
-
-def comparison(evaluation: Mapping[str, Any], where: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """A paired comparison of the locked table; None when it is not there."""
-    table = evaluation["tables"]["locked"]
-    wanted = (where["system"], where["against"], where["metric"])
-    return next((c for c in table["comparisons"] if (c["system"], c["against"], c["metric"]) == wanted), None)
-
-
-def read_claims(path: Path = CLAIMS) -> list[dict[str, Any]]:
-    """The claims, checked against the experiments they name."""
-    claims: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
-    for claim in claims:
-        if claim["kind"] not in ("effect", "null", "exceeds", "none"):
-            raise ValueError(f"{path}: claim {claim['claim']!r} has kind {claim['kind']!r}")
-        cells = {c.name for c in read_experiment(claim["experiment"]).cells} if "experiment" in claim else set()
-        asked = {claim["where"][key] for key in ("system", "against") if key in claim.get("where", {})}
-        if asked - cells:
-            raise ValueError(
-                f"{path}: claim {claim['claim']!r} names {', '.join(sorted(asked - cells))}, which is no cell"
-            )
-    return claims
+compared. Intervals are over prompts, and over noise and training seeds where a claim names more than one; with one
+training seed a difference between two trainings also holds what another seed would have done (see `seeds`). CLAP-B
+and reward B judge; nothing was trained or selected by them. The intervals of this table are not corrected for the
+number of claims: of twenty without an effect one is expected to exclude 0. The reports have Holm's correction."""
 
 
 def table(known: Known) -> Table:
@@ -168,6 +64,19 @@ def table(known: Known) -> Table:
         rows.append([claim["claim"], published, command, scale, cost, said, f"**{found.verdict}**", when])
     head = ["claim", "published", "command", "scale", "cost", "ours, 95 %", "verdict", "date, revision"]
     return Table("Claims", head, rows, numeric=len(head), wrap=(0, 1, 2, 3, 5, 7))
+
+
+def as_data(known: Known) -> dict[str, Any]:
+    """The claims with their findings, for machines (``claims.schema.json``)."""
+    rows = []
+    for claim in read_claims():
+        found = judge(claim, known)
+        kept = {key: claim[key] for key in ("claim", "published", "source", "kind", "experiment", "where", "sign",
+                                            "size", "within", "than", "reason") if key in claim}  # fmt: skip
+        result = known.get(claim.get("experiment", ""), (None, None))[0]
+        scale = {"chain": result["source"]["chain"], "command": result["command"]} if result else {}
+        rows.append({**kept, **scale, "verdict": found.verdict, "found": dict(found.numbers), "note": found.note})
+    return {"version": 1, "kind": "claims", "rule": RULE.strip(), "claims": rows}
 
 
 def minutes(result: Mapping[str, Any]) -> str:
@@ -197,11 +106,15 @@ def write_claims(out: Path, path: Path) -> None:
     text = [
         "# Experiments", "",
         "Written by `python -m experiments.claims` from the folders of the experiments alone; do not edit.", START, "",
-        "## Claims", RULE, NOTE, "", grid(claims.head, claims.rows, claims.numeric), "", "## What is there", "",
+        "## Claims", RULE, NOTE, "", grid(claims.head, claims.rows, claims.numeric), "",
+        as_markdown(card_blocks([evaluation for _, evaluation in known.values()])), "", "## What is there", "",
         grid(["experiment", "question", "state", "cost of its own cells"], _state(known, path), 4), "",
         "## Versions", "", *(_versions(name, result) for name, result in chains.items()), "",
     ]  # fmt: skip
     write_text(path, "\n".join(text))
+    # beside the reports where there is a folder of them: README.json would be nobody's name for it
+    beside = path.parent / "results"
+    write_json((beside if beside.is_dir() else path.parent) / "claims.json", as_data(known))
 
 
 def _known(out: Path) -> Known:

@@ -10,7 +10,8 @@ from typing import Any
 from callbacks.run_facts import revision, versions
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json, write_json, write_text
-from fluxlight.report.table import MARK, decomposition_table, grid, label, with_interval
+from fluxlight.report.published import decomposition_table
+from fluxlight.report.table import MARK, grid, label, with_interval
 
 
 def sweep_markdown(sweep: Mapping[str, Any]) -> str:
@@ -49,7 +50,7 @@ def provenance(run: Path, store: Path) -> dict[str, Any]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Write ``table.md`` and ``provenance.json`` of a run folder."""
+    """Write ``table.md``, ``provenance.json`` and, with all of it, ``report.json`` of a run folder."""
     parser = Arguments(prog="experiments.report", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of the chain")
     parser.add_argument("--store", type=Path, required=True, help="the training store")
@@ -59,9 +60,11 @@ def main(args: Sequence[str] | None = None) -> int:
         f"- {key}: {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}"
         for key, value in made.items()
     ]
-    text = decomposition_table(read_json(run / "table.json"))
-    text += "\n" + sweep_markdown(read_json(run / "sweep.json"))
+    table, sweep = read_json(run / "table.json"), read_json(run / "sweep.json")
+    text = decomposition_table(table) + "\n" + sweep_markdown(sweep)
     write_json(run / "provenance.json", made)
+    write_json(run / "report.json", {"version": 1, "kind": "chain", "evaluation": table, "sweep": sweep,
+                                     "provenance": made})  # fmt: skip
     write_text(run / "table.md", text + "\n## Provenance\n\n" + "\n".join(lines) + "\n")
     return 0
 

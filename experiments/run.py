@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--devices", default="", help="CUDA devices, one process each in turn: 0,1,2,3")
     add("--judges", default="embedded", metavar="WORLD", help="who judges (embedded)")
     add("--resamples", type=int, metavar="N",
-        help="bootstrap resamples and permutations of FAD and KAD (1000, or what Holm's correction needs)")  # fmt: skip
+        help="permutations of FAD and KAD (1000, or what Holm's correction needs)")  # fmt: skip
     add("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
         help="a key of every training's configuration, such as trainer.max_steps=1000: said in the report")  # fmt: skip
     add("--only", choices=("inference",), help="leave out cells that have to be trained, and say so")

@@ -95,13 +95,16 @@ def run(given: argparse.Namespace) -> int:
     taken = claim(trials.folder)
     trials.load(given.retry)
     say(f"{config['name']}: {len(trials.ended)} trials there already")
+    for trial in trials.waiting:
+        if not trials.is_free(trial):
+            say(f"  {trial.id} is still at work for a runner that was killed: waiting for it")
     stopping = bool(config.get("early_terminate"))
     try:
         while True:
             while len(trials.running) < given.jobs and (trial := draw(config, trials, cap, given.seed)):
                 trials.start(trial)
                 say(f"  {trial.id} starts: {trial.said}")
-            if not trials.running:
+            if not trials.running and not trials.waiting:
                 break
             time.sleep(POLL)
             for trial in trials.poll():
@@ -122,9 +125,16 @@ def run(given: argparse.Namespace) -> int:
 
 
 def draw(config: dict[str, Any], trials: Trials, cap: int | None, seed: int) -> Trial | None:
-    """What to start next: a trial that was stopped half way, else the search's next; None when there is none."""
+    """What to start next: a trial that was stopped half way, else the search's next; None when there is none.
+
+    A trial that outlives a killed runner has its folder; it is waited for, and then found done.
+    """
+    for trial in trials.waiting:
+        if trials.is_free(trial):
+            trials.waiting.remove(trial)
+            return trial
     if trials.waiting:
-        return trials.waiting.pop(0)
+        return None
     if cap is not None and len(trials.all) >= cap:
         return None
     # Bayesian search proposes by what has ended; what is running counts as pending

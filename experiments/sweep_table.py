@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cells.analysis import hierarchical, per_clip, sd_interval
+from experiments.cells.analysis import over_seeds, per_clip, sd_interval
 from experiments.cells.experiment import Cell, Experiment
 from experiments.cells.judge import RESULT, Judged
 from experiments.cells.plan import Place
-from experiments.cells.source import Source
+from experiments.cells.source import Source, half_in, read_config
 from experiments.chain.runner import Outcome
 from experiments.claims import write_all
 from experiments.sweeps.trials import Trial, Trials
@@ -54,22 +54,28 @@ def rows_of(systems: dict[str, Any], scores: dict[str, Any], groups: dict[str, l
             first: str) -> dict[str, Any]:  # fmt: skip
     """One row a setting: every measure with its interval, and its difference from the first setting.
 
-    Per-clip measures: hierarchical bootstrap, training seeds drawn, then prompts; in a difference the same seeds and
-    prompts are drawn for both. Set distances: mean over seeds, with the spread of the seeds.
+    Intervals are over training seeds and prompts, crossed (`fluxlight.metrics.crossed`); two settings with equally many
+    trainings are compared training by training. Set distances: mean over seeds, with the spread of the seeds.
     """
     found: dict[str, Any] = {}
     for name, cells in groups.items():
-        values = {m: hierarchical(per_clip(scores, cells, m)) for m in metrics}
-        same = name != first and len(cells) == len(groups[first])
+        values = {m: over_seeds(per_clip(scores, cells, m)) for m in metrics}
         change = {
-            m: hierarchical(per_clip(scores, cells, m), per_clip(scores, groups[first], m)) for m in metrics if same
-        }
+            m: over_seeds(per_clip(scores, cells, m), per_clip(scores, groups[first], m)) for m in metrics
+            if name != first
+        }  # fmt: skip
         distances = {}
         for d in systems[cells[0]].get("distances", {}):
             each = [systems[cell]["distances"][d]["value"] for cell in cells]
             distances[d] = {"mean": sum(each) / len(each), **(sd_interval(each) if len(each) > 1 else {"k": 1})}
         found[name] = {"cells": cells, "scores": values, "differences": change, "distances": distances}
     return found
+
+
+def half_of_trials(folders: Sequence[Path]) -> str | None:
+    """The half of the slice that is left to report on: the other one than that on which every trial was measured."""
+    halves = {half_in(read_config(f / "trial.yaml")) if (f / "trial.yaml").is_file() else None for f in folders}
+    return "report" if halves == {"choose"} else None
 
 
 def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None] = print) -> str:
@@ -97,7 +103,8 @@ def collect(trials: Trials, source: Source, out: Path, say: Callable[[str], None
     words = f"experiments/sweeps/{config['name']}.yaml --from {source.path.name} --out DIR"
     if config["method"] != "grid" and len(trials.all) != config.get("run_cap"):
         words += f" --cap {len(trials.all)}"
-    judged = Judged(source, out, clips, report=say, command=f"python -m experiments.sweep {words}")
+    half = half_of_trials([trials.folder / trial.id for trial in done])
+    judged = Judged(source, out, clips, report=say, command=f"python -m experiments.sweep {words}", half=half)
     experiment = Experiment(config["name"], title, question, cells, analysis="rows")
     result = judged(experiment, places, outcomes)
     table = next(iter(read_json(out / config["name"] / "table.json")["tables"].values()))

@@ -19,9 +19,13 @@ import yaml
 
 from experiments.cells import source as chains
 from experiments.cells.source import Source
-from experiments.chain.decomposition import ROOT
+from experiments.chain.numbers import ROOT
 from experiments.sweeps.trials import Trial
 from fluxlight.files import hash_of, read_json, write_json, write_text
+from fluxlight.prompts import read_prompts
+
+HALVED = 20
+"""Prompts from which on a slice is halved: a FAD of fewer than ten clips says nothing (our choice)."""
 
 
 def split(args: Sequence[str]) -> tuple[str, int, list[str]]:
@@ -53,6 +57,17 @@ def cadence(config: Mapping[str, Any], renderings: int) -> int:
     accumulate = int(trainer.get("accumulate_grad_batches", 1))
     epochs = max(1, int(trainer["max_steps"]) * accumulate // epoch // renderings)
     return epochs * epoch // accumulate
+
+
+def chosen_half(source: Source, words: Sequence[str]) -> str | None:
+    """The half of the slice on which a trial is measured: the table of the sweep reports on the other one.
+
+    None where the slice is too small to be halved; the table then says that it reports on what chose.
+    """
+    flag = "--data.slice_clips="
+    asked = [int(word.removeprefix(flag)) for word in words if word.startswith(flag) and word != f"{flag}null"]
+    there = len(read_prompts(source.place["slice"]))
+    return "choose" if min([there, *asked[-1:]]) >= HALVED else None
 
 
 def register(folder: Path, words: Sequence[str]) -> Trial | None:
@@ -91,6 +106,7 @@ def main(args: Sequence[str] | None = None) -> int:
     config["seed_everything"] = int(Source(Path(chain).resolve()).option(like, "seed_everything"))
     chains.move(config, str(folder))
     config["model"]["init_args"]["render_every"] = cadence(config, renderings)
+    chains.put_half(config, chosen_half(Source(Path(chain).resolve()), rest))
     write_text(folder / "trial.yaml", yaml.safe_dump({**config, "ckpt_path": "last"}, sort_keys=False))
     logger = ROOT / "configs" / "loggers" / "wandb.yaml"
     trial = register(folder, words)

@@ -32,6 +32,7 @@ __all__ = [
     "init_from",
     "load_bundle",
     "load_published",
+    "published_state",
     "read_published",
     "read_recipe",
     "save_bundle",
@@ -89,7 +90,7 @@ def read_recipe(folder: Folder) -> dict[str, Any]:
     """model.yaml of a bundle: ``backbone``, ``head``, ``info``, ``hash``."""
     path = Path(folder) / RECIPE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no bundle (no {RECIPE} in it): give the folder that fit wrote at its end")
+        raise FileNotFoundError(f"{folder} is no bundle (no {RECIPE} in it): {_instead(Path(folder))}")
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError:
@@ -97,6 +98,12 @@ def read_recipe(folder: Folder) -> dict[str, Any]:
     if not isinstance(recipe, dict) or not {"backbone", "head", "hash"} <= set(recipe):
         raise ValueError(f"{path} is no bundle recipe (backbone, head, hash expected): write the bundle again")
     return recipe
+
+
+def _instead(folder: Path) -> str:
+    """What to give in the place of a folder or file that is no bundle."""
+    there = next((place for place in (folder / "bundle", folder.parent / "bundle") if (place / RECIPE).is_file()), None)
+    return f"give {there}" if there else "give the folder that fit wrote at its end"
 
 
 def bundle_hash(folder: Folder, weights: Which = "raw") -> str:
@@ -126,21 +133,25 @@ def init_from(
     skip: Sequence[str] = (),
     allow_new: Sequence[str] = (),
     weights: Which = "raw",
+    head_prefix: str | None = None,
 ) -> None:
     """Copy the weights and buffers of a bundle, or of a published checkpoint, into ``model``, strictly.
 
     Args:
         model: the model to fill; only shapes and names of the bundle must fit, so a v1 bundle fills a v2 model.
-        folder: the bundle; or a published FluxAudio checkpoint, a .pth file, which has no head and no negative text.
+        folder: the bundle; or a published FluxAudio checkpoint, a .pth file, which has no negative text.
         skip: prefixes of bundle names that are not taken, e.g. ``head.`` to fill a text-only model; of a published
             checkpoint its own names, e.g. those of a score head.
         allow_new: prefixes of model names that the bundle need not have, e.g. ``head.`` from a text-only bundle; it
             has all names of a prefix or none, so that no head is made of two.
-        weights: the raw weights (what the published chain hands on) or the averaged ones; a file has one kind.
+        weights: the raw weights (what the published chain hands on) or the averaged ones, where there are both.
+        head_prefix: where a published checkpoint has the score head: see `load_published`.
     """
     if Path(folder).is_file():
-        _init_from_file(model, folder, skip, allow_new)
+        _init_from_file(model, Path(folder), skip, allow_new, weights, head_prefix)
         return
+    if head_prefix is not None:
+        raise ValueError(f"head_prefix {head_prefix!r} is for a published file, {folder} is a bundle: leave it out")
     recipe = read_recipe(folder)
     theirs, ours = recipe["backbone"].get("init_args", {}), _settings(model.backbone)
     for name in sorted((set(theirs) & set(ours)) - _FREE_SETTINGS):
@@ -160,15 +171,28 @@ def init_from(
     load_strict(model, state, f"init_from {folder}", remedy, may_miss=(*skip, *allow_new))
 
 
-def _init_from_file(model: FluxModel, path: Folder, skip: Sequence[str], allow_new: Sequence[str]) -> None:
+def published_state(path: Folder, skip: Sequence[str] = (), weights: Which = "raw") -> dict[str, Tensor]:
+    """The state dict of a published file, names that begin with one of ``skip`` left out; a part of ours is refused."""
+    path = Path(path)
+    if path.name in WEIGHTS.values() and (path.parent / RECIPE).is_file():
+        raise ValueError(f"{path} is a part of a bundle: give the folder, {path.parent}")
+    state = read_published(path, average=weights == "ema")
+    if any(k.startswith("backbone.") for k in state):
+        raise ValueError(f"{path} is the weights of a bundle without its {RECIPE}: give the whole folder")
+    return {k: v for k, v in state.items() if not k.startswith(tuple(skip))}
+
+
+def _init_from_file(
+    model: FluxModel, path: Path, skip: Sequence[str], allow_new: Sequence[str], weights: Which, prefix: str | None
+) -> None:
+    state = published_state(path, skip, weights)
     new = [k for k in model.state_dict() if k.startswith("head.") and not k.startswith(tuple(allow_new))]
-    if new:
+    if new and prefix is None:
         raise ValueError(
-            f"init_from {path}: a published checkpoint lacks {some(new)}: "
-            "put head. into allow_new to start the score head anew, or set head to null"
+            f"init_from {path}: a published checkpoint lacks {some(new)}: put head. into allow_new to start the score "
+            "head anew, set head to null, or say with head_prefix where the checkpoint has one"
         )
-    state = {k: v for k, v in read_published(path).items() if not k.startswith(tuple(skip))}
-    load_published(model, state, source=f"init_from {path}")
+    load_published(model, state, prefix, f"init_from {path}")
 
 
 def _make(recipe: Any, base: type, folder: Folder, *args: Any) -> Any:

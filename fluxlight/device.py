@@ -1,6 +1,8 @@
-"""Where frozen models run when they are asked to choose."""
+"""Where models run: the device that is asked for, and what several processes know together."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -10,3 +12,13 @@ def chosen(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def gather(items: list[Any]) -> list[Any]:
+    """The items of all processes on every process, in the order of the processes; a collective call."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return items
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]

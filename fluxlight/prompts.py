@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,23 @@ def one_warning(prompts: int, limit: int) -> Iterator[None]:
         _warn(len(collected), prompts, limit, 4)
 
 
+@contextmanager
+def collected() -> Iterator[set[str]]:
+    """Within this block cut prompts are put into the set that it gives, and nothing is said of them."""
+    found: set[str] = set()
+    token = _collecting.set(found)
+    try:
+        yield found
+    finally:
+        _collecting.reset(token)
+
+
+def count_cut(texts: set[str]) -> None:
+    """Count prompts that another process cut, in the block of `one_warning` that this is called in."""
+    if (within := _collecting.get()) is not None:
+        within |= texts
+
+
 def _warn(cut: int, of: int, limit: int, stacklevel: int) -> None:
     warnings.warn(
         f"{cut} of {of} prompts are longer than {limit} tokens and were cut there: shorten them, or their prefix",
@@ -97,6 +115,24 @@ def as_prompts(rows: Sequence[Prompt | Mapping[str, Any]]) -> list[Prompt]:
     if not prompts:
         raise ValueError("prompts: the list is empty")
     return prompts
+
+
+HALVES = ("choose", "report")
+
+
+def half_of(id: str) -> str:
+    """The half of the slice a prompt belongs to: what chooses a setting hears one, what reports hears the other.
+
+    By the SHA-256 of its id, so that it is the same for every run, order and subset (our choice).
+    """
+    return HALVES[hashlib.sha256(id.encode()).digest()[0] % 2]
+
+
+def take_half(prompts: Sequence[Prompt], half: str | None) -> list[Prompt]:
+    """The prompts of a half; all of them for None."""
+    if half is not None and half not in HALVES:
+        raise ValueError(f"half {half!r}: choose one of {', '.join(HALVES)}")
+    return [prompt for prompt in prompts if half is None or half_of(prompt.id) == half]
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[Prompt]:

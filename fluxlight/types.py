@@ -56,6 +56,29 @@ class PairBatch:
 
 
 @dataclass
+class Rewarded:
+    """Clips in latent space with the reward that a reward of audio gave them.
+
+    Attributes:
+        latents: ``(B, L, D)``, codec units.
+        std: of a latent's posterior ``(B, L, D)``, zeros for sampled ones, or None for a deterministic codec.
+        text_c: global text embedding ``(B, C)``.
+        reward: ``(B,)``.
+        weight: of each clip for each head of a bag ``(B, heads)``.
+        caption: number of its caption ``(B,)``.
+        sampled: True for a clip that a model drew ``(B,)``.
+    """
+
+    latents: Tensor
+    std: Tensor | None
+    text_c: Tensor
+    reward: Tensor
+    weight: Tensor
+    caption: Tensor
+    sampled: Tensor
+
+
+@dataclass
 class PromptBatch:
     """Prompts to be rendered.
 

@@ -19,7 +19,8 @@ STEPS = {
     "trunk": ("trunk", "fit", ""),
     "row0": ("row0_baseline", "fit", "trunk"), "row1": ("score_cond_sft", "fit", "trunk"),
     "experts": ("score_cond_sft", "predict", "row1"), "mixture": ("expert_iter", "fit", "row1"),
-    "row2": ("expert_polish", "fit", "mixture"), "row3": ("cross_load", "validate", "row2"),
+    "row2": ("expert_polish", "fit", "mixture"), "further": ("expert_iter", "fit", "row1"),
+    "row2c": ("expert_polish", "fit", "further"), "row3": ("cross_load", "validate", "row2"),
     "pairs": ("cross_load", "predict", "row3"), "row4": ("crpo", "fit", "row3"),
 }  # fmt: skip
 
@@ -53,7 +54,9 @@ def make_chain(folder: Path) -> Path:
             str(folder / step),
         ]
         words += ["--model.init_from", str(folder / start / "bundle")] if start else []
-        words += ["--trainer.limit_val_batches", "0"] if step == "mixture" else []
+        words += ["--trainer.limit_val_batches", "0"] if step in ("mixture", "further") else []
+        alone = ["--data.oversample", "0", "--data.experts_only", "false"]
+        words += alone if step in ("further", "row2c") else []
         words += ["--data.experts", str(folder / "experts" / "experts.jsonl")] if step in ("mixture", "row2") else []
         words += ["--data.pairs", str(folder / "pairs" / "pairs.jsonl")] if step == "row4" else []
         out = io.StringIO()

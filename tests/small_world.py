@@ -147,7 +147,7 @@ def overlay(folder: Path) -> Path:
 
     config: dict[str, Any] = {
         "plan": {name: {"updates": 8, "batch": 4, "accumulate": 1, "warmup": 2, "epoch": 2, "lr": 1e-2}
-                 for name in ("trunk", "sft", "expert_iter", "expert_polish", "crpo")},
+                 for name in ("trunk", "sft", "expert_iter", "expert_polish", "crpo", "online")},
         "model": {"init_args": {
             "backbone": {"init_args": {
                 "latent_dim": D, "latent_seq_len": L, "text_dim": E, "text_seq_len": T, "text_c_dim": C,

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from experiments.cells.analysis import components, hierarchical, sd_interval
-from experiments.claims import CANNOT, NOT, REPRODUCED, effect, exceeds, null, read_claims
+from experiments.cells.analysis import components, over_seeds, sd_interval
+from experiments.verdicts import CANNOT, NOT, REPRODUCED, effect, exceeds, null, read_claims
 
 
 def test_variance_components_find_what_was_put_in():
@@ -39,23 +39,23 @@ def test_the_interval_of_a_standard_deviation_covers_it():
         sd_interval([1.0])
 
 
-def test_the_hierarchical_interval_holds_seeds_and_prompts():
+def test_the_interval_over_seeds_and_prompts_holds_both():
     rng = np.random.default_rng(2)
 
     def draw(k: int, spread: float) -> np.ndarray:
         return 1.0 + spread * rng.normal(size=(k, 1)) + rng.normal(size=(1, 50)) + 0.3 * rng.normal(size=(k, 50))
 
-    calm, wild = hierarchical(draw(6, 0.0), seed=1), hierarchical(draw(6, 1.0), seed=1)
-    assert wild["high"] - wild["low"] > 1.5 * (calm["high"] - calm["low"])
-    covered = [f["low"] <= 1.0 <= f["high"] for f in (hierarchical(draw(8, 0.3), resamples=400) for _ in range(150))]
-    assert 0.85 < np.mean(covered) <= 1
+    calm, wild = over_seeds(draw(6, 0.0)), over_seeds(draw(6, 1.0))
+    assert wild["high"] - wild["low"] > 1.5 * (calm["high"] - calm["low"]) and wild["seeds"] == 6
+    covered = [f["low"] <= 1.0 <= f["high"] for f in (over_seeds(draw(3, 0.3)) for _ in range(300))]
+    assert 0.9 < np.mean(covered) <= 0.99
     # a difference drops what prompts and seeds have in common
     y = draw(4, 1.0)
-    change = hierarchical(y + 0.25, y)
+    change = over_seeds(y + 0.25, y)
     assert change["mean"] == pytest.approx(0.25) and change["high"] - change["low"] < 1e-9
-    assert hierarchical(y, seed=3) == hierarchical(y, seed=3)
-    with pytest.raises(ValueError, match="same seeds and prompts"):
-        hierarchical(y, y[:2])
+    assert over_seeds(y + 0.25, y[:2])["seeds"] == 2
+    with pytest.raises(ValueError, match="both need the same"):
+        over_seeds(y, y[:, :7])
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,13 @@ def test_the_rule_of_an_effect(value, low, high, sign, smallest, size, verdict):
 
 
 def test_the_rules_of_a_null_and_of_a_spread():
-    assert [null(-0.01, 0.01, 0.02), null(-0.01, 0.03, 0.02), null(0.03, 0.05, 0.02)] == [REPRODUCED, CANNOT, NOT]
+    inside, across, beyond = (-0.01, 0.01), (-0.01, 0.03), (0.03, 0.05)
+    assert [null(i, i, 0.02) for i in (inside, across, beyond)] == [REPRODUCED, CANNOT, NOT]
+    assert null((-0.01, 0.021), (-0.008, 0.019), 0.02) == REPRODUCED, "two one-sided tests: the 90 % interval decides"
+    # a verdict that other draws of the resamples would turn is none
+    assert effect(-0.0053, -0.0112, -0.0002, -1, 0.008, 0.025, 0.0006) == CANNOT
+    assert effect(-0.0053, -0.0112, +0.0002, -1, 0.008, 0.025, 0.0006) == CANNOT
+    assert effect(-0.0053, -0.0092, -0.0012, -1, 0.008, 0.025, 0.0006) == REPRODUCED
     assert [exceeds(0.01, 0.03, 0.005), exceeds(0.01, 0.03, 0.02), exceeds(0.01, 0.03, 0.04)] == [
         REPRODUCED,
         CANNOT,

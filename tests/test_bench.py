@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fluxlight import losses
-from fluxlight.bench import ceilings, goals, levers, metrics, published_way, s44, tiny, training
+from fluxlight.bench import ceilings, goals, levers, metrics, plan, published_way, s44, tiny, training
 from fluxlight.bench.__main__ import PARTS, main
 from fluxlight.bench.measure import Line, Settings, operations
 from fluxlight.bench.networks import S44, TINY, Inputs, Work, make, twin
@@ -18,6 +18,7 @@ from fluxlight.losses import PolicyLoss, PreferenceLoss
 from fluxlight.recorded import names_of
 from fluxlight.sample import Sampler
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = TINY | dict(hidden_dim=32, num_heads=2, depth=3, fused_depth=1, latent_seq_len=24, text_seq_len=7, text_dim=16)
 
 
@@ -203,3 +204,54 @@ def test_median_leaves_out_the_first_run(settings: Settings) -> None:
     calls.clear()
     settings.alternate({"a": lambda: calls.append("a")}, 2, {"a": lambda: calls.append("a little")})
     assert calls == ["a little", "a", "a"]
+
+
+def measured(batches: tuple[int, ...], each: float, precision: str = "bf16") -> list[dict]:
+    """What the part s44 writes for a device that does a clip in ``each`` seconds, ten times that for sampling."""
+    return [
+        {"part": "s44", "kind": kind, "batch": batch, "precision": precision, "way": way, "flops": batch * 1e12,
+         "seconds": batch * factor * each * (2 if way == "published" else 1)}
+        for kind, factor in (("forward", 0.3), ("training step", 1.0), ("sampling, 25 steps", 10.0))
+        for batch in batches for way in ("eager", "published")
+    ]  # fmt: skip
+
+
+def test_the_plan_is_the_numbers_of_the_scale_times_what_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "s44.json", tmp_path / "plan.json"
+    path.write_text(json.dumps({"device": "a GPU", "lines": measured((1, 64), 0.01)}))
+    words = ["--plan", str(ROOT / "configs/chain/full.yaml"), "--measured", str(path), "--bandwidth", "1e9"]
+    assert main([*words, "--json", str(out)]) == 0
+    said, found = capsys.readouterr().out, {row["what"]: row["seconds"] for row in json.loads(out.read_text())["steps"]}
+    assert "a GPU, bf16" in said and "device-hours" in said and "trunk" not in found
+    # 200,000 updates of 64 clips, 0.01 s a clip; on 8 devices 8 clips each, on 64 one
+    assert found["row 0"] == pytest.approx([128_000, 16_000, 2_000], rel=1e-3) == found["row 1"]
+    # 8 pairs are 16 clips, trained and seen by the reference; more than 8 devices have nothing to do
+    assert found["row 4"] == pytest.approx([5_000 * 16 * 0.013, 5_000 * 2 * 0.013, 5_000 * 2 * 0.013], rel=1e-3)
+    assert found["candidates for pairs"][0] == pytest.approx(8 * found["candidates for pairs"][1])
+    # halving the links' speed costs the gradients' time again, and none on one device
+    slow = [*words[:-1], "0.48", "--json", str(out)]
+    assert main(slow) == 0
+    slower = {row["what"]: row["seconds"] for row in json.loads(out.read_text())["steps"]}["row 0"]
+    more = 200_000 * 2 * 7 / 8 * 4 * 120_231_848 / 0.48e9
+    assert slower[0] == found["row 0"][0] and slower[1] - found["row 0"][1] == pytest.approx(more, rel=1e-3)
+
+
+def test_a_plan_without_a_measurement_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "s44.json"
+    path.write_text(json.dumps({"lines": [row for row in measured((1,), 1.0) if row["kind"] != "training step"]}))
+    for text, word in ((path.read_text(), "no training step of FluxAudio-S"), ("[]", "holds no benchmark")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=word):
+            main(["--plan", str(ROOT / "configs/chain/full.yaml"), "--measured", str(path)])
+
+
+def test_seconds_of_a_batch_between_those_measured() -> None:
+    times = {1: 2.0, 4: 5.0, 8: 9.0}
+    assert [plan.batch_seconds(times, size) for size in (0.5, 1, 2, 4, 6, 16)] == [2, 2, 3, 5, 7, 18]
+
+
+def test_the_codec_is_counted_where_nothing_is_computed() -> None:
+    encode, decode = plan.codec_flops()
+    assert 1e11 < encode < decode and plan.t5_flops() / 1e9 == pytest.approx(48, abs=1)

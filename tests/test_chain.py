@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 
 from experiments import chain
-from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.decomposition import Decomposition
+from experiments.chain.numbers import ROOT, read_numbers
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Command, Step, StepFailed, run_steps
-from fluxlight.files import read_json
 from fluxlight.progress import clock
 
 SCALES = ("debug", "tiny", "laptop", "small", "full")
@@ -169,6 +163,26 @@ def test_every_scale_has_a_plan_whose_needs_come_first(
     assert {"row2c", *(f"row{k}" for k in range(5))} <= seen and ("trunk" in seen) == numbers["trunk"]
 
 
+def test_further_trainings_share_the_data_and_nothing_else(tmp_path: Path):
+    numbers = read_numbers("debug")
+    plan = Decomposition(tmp_path, numbers, ROOT / numbers["overlay"], trainings=3)
+    steps = {step.name: step for step in plan.steps()}
+    alone = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    # the first training is the one of a chain without further ones: what is made stays made
+    assert all(steps[name] == step for name, step in alone.items() if name != "evaluate")
+    assert {name.split("/")[0] for name in set(steps) - set(alone)} == {"seed43", "seed44"}
+    for name in set(steps) - set(alone):
+        seed = name.split("/")[0]
+        assert {need.split("/")[0] for need in steps[name].needs} <= {seed, "stores"}
+        lines = " ".join(command.line for command in steps[name].commands)
+        own = "fit" in lines.split() or "validate" in lines.split() or "predict" in lines.split()
+        assert own and f"--seed_everything {seed.removeprefix('seed')}" in lines and "--data.slice_seed 42" in lines
+        assert str(tmp_path / "row") not in lines and str(tmp_path / "experts") not in lines
+        assert all(output.startswith(f"{seed}/") for output in steps[name].outputs)
+    words = steps["evaluate"].commands[0].args
+    assert words.count("--seed-of") == 12 and set(steps) >= {*steps["evaluate"].needs}
+
+
 def test_the_full_scale_is_of_the_published_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for path in ("data/store/meta.json", "data/slice/meta.json", "data/reference.safetensors"):
@@ -223,67 +237,12 @@ def test_rows_differ_in_nothing_but_what_they_are_about(tmp_path: Path):
     assert skips == ["0", str(plan.numbers["experts"]["prompts"])]
 
 
-# -- the real chain ----------------------------------------------------------------------------------------------
-
-SMALLEST = {
-    "corpus": {"train": 12, "reference": 8, "slice": 6},
-    "experts": {"prompts": 3, "per_prompt": 2, "seed": 100000, "score_quantile": 0.9, "top": 0.5},
-    "pairs": {"prompts": 3, "per_prompt": 2, "seed": 200000, "score_quantile": 0.99},
-    "sweep": {"points": 2, "prompts": 2},
-    "resamples": 20,
-}
-
-
-def start(scale: Path, out: Path, cache: Path) -> subprocess.Popen[bytes]:
-    words = ["--scale", str(scale), "--out", str(out), "--cache", str(cache), "--jobs", "1"]
-    log = (out.parent / f"{out.name}.log").open("ab")
-    # its own session: a kill must not reach pytest, and must reach what the chain has started
-    words = [sys.executable, "-m", "experiments.chain", *words]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True, env=env)
-
-
-def finish(process: subprocess.Popen[bytes], log: Path) -> None:
-    code = process.wait(timeout=1800)
-    assert code == 0, f"chain ended with {code}:\n{log.read_text()[-3000:]}"
-
-
-def outputs(out: Path) -> dict[str, str]:
-    """Hashes of everything the chain vouches for; the report carries the git revision, which may move meanwhile."""
-    markers = [read_json(path) for path in sorted((out / "steps").rglob("*.json")) if path.stem != "report"]
-    return {name: digest for marker in markers for name, digest in marker["outputs"].items()}
-
-
-def test_three_kills_at_random_points_and_the_same_command_give_the_same_files(tmp_path: Path):
-    numbers = {**read_numbers("debug"), **SMALLEST}
-    scale = tmp_path / "smallest.yaml"
-    scale.write_text(yaml.safe_dump(numbers))
-    cache, calm, killed = tmp_path / "cache", tmp_path / "calm", tmp_path / "killed"
-    finish(start(scale, calm, cache), tmp_path / "calm.log")
-
-    draw = random.Random(20)
-    steps = [step.name for step in Decomposition(killed, numbers, ROOT / numbers["overlay"]).steps()]
-    hits = 0
-    for name in sorted(draw.sample(steps[1:], 3), key=steps.index):
-        process = start(scale, killed, cache)
-        marker = killed / "steps" / f"{name}.json"
-        while process.poll() is None and not marker.exists():
-            time.sleep(0.02)
-        time.sleep(draw.uniform(0, 2))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            hits += 1
-        process.wait()
-    assert hits, "the chain was faster than every kill: nothing was tested"
-    finish(start(scale, killed, cache), tmp_path / "killed.log")
-
-    a, b = outputs(calm), outputs(killed)
-    assert {name for name in a.keys() | b.keys() if a.get(name) != b.get(name)} == set()
-    kinds = {Path(name).name for name in a}
-    assert {"weights.safetensors", "table.json", "experts.jsonl", "pairs.jsonl"} <= kinds
-    assert sum(name.endswith(".wav") for name in a) >= 7 * 6
-    # a second call finds everything done
-    again = tmp_path / "again"
-    killed.rename(again)
-    finish(start(scale, again, cache), tmp_path / "again.log")
-    assert "0 steps done now" in (tmp_path / "again.log").read_text()
+def test_a_chain_file_may_choose_another_preference_loss(tmp_path: Path):
+    numbers = read_numbers("tiny")
+    published = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    assert "configs/stages/crpo.yaml" in published["row4"].commands[0].line
+    numbers["pairs"] |= {"loss": {"class": "SDPOLoss", "beta": "auto"}, "by": "everywhere", "cap": 3}
+    other = {step.name: step for step in Decomposition(tmp_path, numbers, ROOT / numbers["overlay"]).steps()}
+    assert "preference.yaml" in (line := other["row4"].commands[0].line)
+    assert "--model.loss SDPOLoss --model.loss.beta auto" in line
+    assert "--cap 3 --by everywhere" in other["pairs"].commands[-1].line

@@ -76,20 +76,6 @@ def test_dpo_is_crpo_without_the_winners_error() -> None:
     assert float(DPOLoss(30.0)(better, *said[1:])[0]) < float(DPOLoss(30.0)(*said)[0])
 
 
-def test_nft_has_the_gradient_of_its_closed_form() -> None:
-    """METHODS 1.1 (G): (2 / N) [A (v_o - u) + limit beta (v - v_o) + k_ref (v - v_r)], advantages clipped."""
-    policy, old, reference, target = torch.randn(4, 3, 5, 2, dtype=torch.float64).float()
-    policy.requires_grad_()
-    advantage, loss = torch.tensor([0.4, -1.0, 9.0]), NFTLoss(beta=0.3, limit=2.0, k_ref=0.05)
-    loss(policy, old, reference, target, advantage, torch.rand(3))[0].backward()
-    a = advantage.clamp(-2, 2)[:, None, None]
-    want = a * (old - target) + 0.6 * (policy - old) + 0.05 * (policy - reference)
-    assert torch.allclose(policy.grad, 2 * want.detach() / policy.numel(), atol=1e-6)
-    # nothing to learn: no advantage, and the policy is where it was
-    still, logs = loss(old, old, old, target, torch.zeros(3), torch.rand(3))
-    assert float(still) == 0.0 and float(logs["moved"]) == 0.0
-
-
 def test_an_offline_policy_learns_winners_and_unlearns_losers(tmp_path: Path) -> None:
     make_candidates(tmp_path / "c", make_store(tmp_path / "store"))
     stage = make_stage(OfflinePolicy, loss=NFTLoss(beta=0.1), optimizer=lambda p: torch.optim.AdamW(p, lr=3e-3))

@@ -16,7 +16,8 @@ from fluxlight.evaluation.compare import pairs_of
 from fluxlight.evaluation.evaluate import evaluate
 from fluxlight.evaluation.measure import reference_from_clips, reference_from_files
 from fluxlight.report.listening import listening_page
-from fluxlight.report.table import decomposition_table, label
+from fluxlight.report.published import decomposition_table
+from fluxlight.report.table import label
 
 
 def test_published_scores_are_reproduced(shared, tmp_path, capsys) -> None:
@@ -75,7 +76,8 @@ def test_equal_inputs_give_equal_bytes_and_no_path(world) -> None:
 def test_the_frame_is_printed_beside_the_numbers(world) -> None:
     run(world, world[0] / "out", seed=7)
     text = (world[0] / "out/table.md").read_text()
-    assert "60 draws, seed 7" in text and re.search(r"mean LUFS: row0 -\d+\.\d, row1 -\d+\.\d\.", text)
+    assert "seed 7: 60 permutations; 2000 draws of each interval" in text
+    assert re.search(r"mean LUFS: row0 -\d+\.\d, row1 -\d+\.\d\.", text)
     assert "30 reference clips" in text and "embedder fake-b" in text and "one embedding per clip" in text
 
 
@@ -133,7 +135,7 @@ def test_extra_measures_of_a_row(world) -> None:
     again = render(world[0] / "row1 again", 5, 0.02)
     result = evaluate(
         systems, PROMPTS, references, claps, rewards, {"clap_a"}, world[0] / "out", seconds=SECONDS, resamples=40,
-        repeats=3, extra=("fad_windows", "mad", "diversity"), seeds={"row1": [again]},
+        repeats=3, extra=("fad_windows", "mad", "diversity"), runs={"row1": [[systems["row1"], again]]},
     )  # fmt: skip
     table = result["tables"]["locked"]
     row = table["systems"]["row1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from paper_chain import make_chain
+from results_reader import hold, strict
 
 from experiments import claims, smoke
 from experiments.cells.analysis import seed_study, slopes
@@ -32,9 +34,6 @@ from fluxlight.prompts import Prompt
 N = 12
 
 
-# -- a folder of experiments -----------------------------------------------------------------------------------
-
-
 def system(name: str, shift: float, score: float | None = None) -> PerClip:
     """A system whose clips are those of a common draw, moved."""
     rng = np.random.default_rng(5)
@@ -52,7 +51,7 @@ ENVIRONMENT = {"versions": {"torch": "2.13"}, "revision": "0123456789ab", "pytho
 def write_experiment(out: Path, name: str, rows: list[PerClip], pairs: list[tuple[str, str]], **more: Any) -> None:
     """An experiment as `experiments.cells.judge` leaves it."""
     reference = Reference.from_embeddings(np.random.default_rng(6).normal(size=(40, 6)), "judge-1", 44100, "reference")
-    result = summarise({"locked": (rows, reference)}, None, ["reward_a"], pairs, 20, 5, extra=["diversity"])
+    result = summarise({"locked": (rows, reference)}, None, ["reward_a"], pairs, 20, 5, extra=["diversity"], draws=60)
     write_result(out / name, result, rows, plots=False)
     cells = {row.system: {"state": "done", "work": "x-1", "seconds": 30.0} for row in rows}
     said = {
@@ -70,7 +69,14 @@ def write_experiment(out: Path, name: str, rows: list[PerClip], pairs: list[tupl
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(made_once: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made_once, tmp_path / "experiments")
+    return tmp_path / "experiments"
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("made")
     titles = ["0 baseline", "1 score-cond. SFT", "2 expert iteration", "3 cross-load v2", "4 CRPO"]
     rows = [system(title, 0.2 * k) for k, title in enumerate(titles)]
     pairs = [(title, titles[0]) for title in titles[1:]]
@@ -160,24 +166,25 @@ def test_a_forest_plot_is_drawn_to_scale():
 def test_the_claims_page_is_written_from_the_folders_alone(folder: Path, tmp_path: Path):
     assert claims.main([str(folder), "--out", str(tmp_path / "README.md")]) == 0
     text = (tmp_path / "README.md").read_text()
-    rows = [
-        line for line in text.split("## Claims")[1].split("## What is there")[0].splitlines() if line.startswith("| ")
-    ]
+    part = text.split("## Claims")[1].split("## What is there")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
     by_claim = {row.split(" | ")[0].strip("| "): row for row in rows[2:]}
     assert len(by_claim) == len(read_claims())
     # every system is 0.2 higher than the one before
     assert "**reproduced**" in by_claim["Expert iteration improves the reward"]
     assert "**not reproduced**" in by_claim["CRPO leaves the reward where it was"]
-    assert "margin 0.05, though it excludes 0" in by_claim["CRPO leaves the reward where it was"]
+    assert "margin of 0.05, though it excludes 0" in by_claim["CRPO leaves the reward where it was"]
     assert "**not run yet**" in by_claim["v2 weights run through v1 collapse in reward"]
     assert "**not testable here**" in by_claim["Which of the five heads is best"]
-    assert (
-        "slope of reward B +0.1975"
-        in by_claim["After the whole chain the reward no longer follows the score asked for"]
-    )
+    slope = by_claim["After the whole chain the reward no longer follows the score asked for"]
+    assert "slope of reward B +0.1975" in slope
     assert "over 3 seeds" in by_claim["Another noise seed moves FAD more than CRPO does"]
     assert "2026-11-23, 0123456789ab" in by_claim["Expert iteration improves FAD"]
-    assert "torch 2.13" in text
+    assert "torch 2.13" in text and "12 prompts x 1 noise seed x 1 training seed" in text
+    data = strict(tmp_path / "results" / "claims.json")
+    assert hold(data) == "claims" and len(data["claims"]) == len(read_claims())
+    verdicts = {claim["claim"]: claim["verdict"] for claim in data["claims"]}
+    assert all(f"**{verdict}**" in by_claim[claim] for claim, verdict in verdicts.items())
     # the folder's own report has the same verdicts: no second step is needed to have them
     beside = (folder / "claims.md").read_text()
     assert all(row in beside for row in rows)
@@ -218,6 +225,7 @@ def test_short_reports_hold_the_tables_and_small_plots_and_no_audio(folder: Path
     for path in made:
         text = path.read_text()
         assert path.stat().st_size < 300_000 and ".mp3" not in text and LEGEND in text
+        assert hold(strict(path.with_suffix(".json"))) == "experiment"
         for name in re.findall(r"\]\(([^)]+\.png)\)", text):
             assert (tmp_path / "results" / name).read_bytes()[:4] == b"\x89PNG"
             assert (tmp_path / "results" / name).stat().st_size < 300_000

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from file_server import BODY, SUM, Server
 from file_server import folder as folder
 from file_server import server as server
 
 from fluxlight.cli import main
+from fluxlight.weights import locate
 from fluxlight.weights.catalogue import CATALOGUE, Published, Remote
 from fluxlight.weights.fetch import fetch
 
@@ -66,19 +71,59 @@ def test_a_part_that_is_already_whole_is_taken(server: Server, folder: Path) -> 
 
 
 def test_a_wrong_sum_or_size_leaves_nothing(server: Server, folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"checksum sha256:\w+ where sha256:0000 is published: it was thrown away"):
+    with pytest.raises(OSError, match=r"it has checksum sha256:\w+, sha256:0000 is published\), which was thrown away"):
         fetch(entry(server.address + "/a.bin", "sha256:0000"), folder)
-    with pytest.raises(ValueError, match="1,024,000 bytes where 7 are published"):
+    with pytest.raises(OSError, match="1,024,000 bytes where 7 are published"):
         fetch(entry(server.address + "/a.bin", size=7), folder)
     assert not list(folder.iterdir())
     # the start of a sum is held against the start
     assert fetch(entry(server.address + "/a.bin", SUM[:15]), folder).exists()
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 2815309\n"
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Quota exceeded</title></head></html>"
+
+
+@pytest.mark.parametrize("body", [POINTER, PAGE, b'{"error": "gone"}', b"Entry not found", b""])
+@pytest.mark.parametrize("name", ["tunejury.pt", "v1-44.pth", "mdx_extra"])
+def test_what_is_published_no_more_is_neither_kept_nor_in_the_place_of_what_is_there(
+    server: Server, folder: Path, name: str, body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The published address answers with a page, and 200."""
+    known, server.files = CATALOGUE[name], {}
+    remotes = tuple(replace(r, url=f"{server.address}/{k}", checksum=None) for k, r in enumerate(known.files))
+    monkeypatch.setitem(CATALOGUE, name, replace(known, files=remotes))
+    server.files = {f"/{k}": body for k in range(len(remotes))}
+    assert main(["weights", "--fetch", name]) == 1
+    said = capsys.readouterr().err
+    assert "gave another file than the published one (it is" in said and known.page in said and said.count("\n") == 1
+    # of a YAML any text may be the right one
+    assert not [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".yaml"] and not (folder / name).exists()
+    with pytest.raises(FileNotFoundError):
+        locate(name)
+
+
+def test_a_pointer_in_its_place_is_replaced_and_another_file_is_not(server: Server, folder: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(100)}, buffer)
+    server.files["/a.pt"] = buffer.getvalue()
+    thing = Published("a.pt", "a thing", "https://example.org/a", "MIT", "another", (
+        Remote("", server.address + "/a.pt", len(buffer.getvalue())),))  # fmt: skip
+    folder.mkdir()
+    for worthless in (POINTER, PAGE, b""):
+        (folder / "a.pt").write_bytes(worthless)
+        assert fetch(thing, folder).read_bytes() == buffer.getvalue()
+    torch.save({"b": torch.ones(9)}, folder / "a.pt")
+    kept = (folder / "a.pt").read_bytes()
+    with pytest.raises(ValueError, match="bytes, .* are published: move it away, and it is fetched"):
+        fetch(thing, folder)
+    assert (folder / "a.pt").read_bytes() == kept
+
+
 @pytest.mark.parametrize(("code", "says"), [(404, "answered 404"), (401, "HF_TOKEN"), (500, "answered 500")])
 def test_a_refusal_is_one_line(server: Server, folder: Path, code: int, says: str) -> None:
     server.codes["/a.bin"] = code
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(OSError, match=says) as caught:
         fetch(entry(server.address + "/a.bin"), folder)
     assert "https://example.org/a" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -112,7 +157,7 @@ def test_a_folder_appears_when_all_of_it_is_there(server: Server, folder: Path) 
     remotes = tuple(Remote(name[1:], server.address + name) for name in server.files)
     thing = Published("net", "a net", "https://example.org", "MIT", "another", remotes, ("config.json", "weights.bin"))
     server.codes["/weights.bin"] = 404
-    with pytest.raises(ValueError):
+    with pytest.raises(OSError):
         fetch(thing, folder)
     assert not (folder / "net").exists()
     server.codes.clear()
@@ -131,7 +176,7 @@ def test_the_verb_fetches_prompts_and_audio_list(
 ) -> None:
     for name in ("sdd100_prompts.json", "song_describer.csv"):
         assert CATALOGUE[name].files
-        server.files[f"/{name}"] = name.encode()
+        server.files[f"/{name}"] = b'{"a": "b"}' if name.endswith("json") else b"a,b\n"
         monkeypatch.setitem(CATALOGUE, name, entry(f"{server.address}/{name}", None, name=name))
     assert main(["weights", "--fetch", "sdd100_prompts.json", "--fetch", "song_describer.csv"]) == 0
     assert "licence: MIT" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from fluxlight.data.encode import encode
 from fluxlight.data.sources import AudioFolder
 from fluxlight.files import mend_jsonl, read_jsonl, write_jsonl
 from fluxlight.generate.render import file_names
-from fluxlight.mining.select import select_pairs
+from fluxlight.mining.pairs import BUILDERS, select_pairs
 from fluxlight.prompts import read_prompts
 from fluxlight.rewards.votes import read_votes
 from fluxlight.tables import clip_name, first_double, same
@@ -81,7 +81,7 @@ def test_two_captions_under_one_id_are_never_one_pair() -> None:
         {"id": "t0", "prompt": prompt, "seed": seed, "checkpoint": "c", "clap": clap, "latent": f"{seed}.npy"}
         for seed, (prompt, clap) in enumerate([("drums", 0.9), ("piano", 0.1), ("piano", 0.4), ("drums", 0.5)])
     ]
-    pairs = select_pairs(rows)
+    pairs = select_pairs(rows, BUILDERS["extremes"]())
     assert [(p["prompt"], p["winner"]["seed"], p["loser"]["seed"]) for p in pairs] == [("drums", 0, 3), ("piano", 2, 1)]
 
 

@@ -165,13 +165,13 @@ def test_a_hand_written_table_is_enough(tmp_path: Path, capsys) -> None:
     ("rows", "word"),
     [
         ("0.wav,1.wav,left,p,x,y,\n", "line 2: winner is 'left'"),
-        ("0.wav,1.wav,a,p,x,,\n", "line 2: system_b is missing"),
+        ("0.wav,1.wav,a,p,x,,\n", "line 2: some votes name their systems"),
         ("0.wav,1.wav,a,p,x,y,odd\n", "line 2: kind is 'odd'"),
         ("0.wav,1.wav,a,p,x,x,\n", "line 2: kind is 'pair' between x and x"),
         ("0.wav,1.wav,a,,x,y,\n", "line 2: neither id nor prompt"),
         ("0.wav,1.wav,a,p,x,y,\n0.wav,1.wav,a,q,x,z,\n", "between 3 systems"),
         ("0.wav,1.wav,a,p,x,y,\n", "on 1 prompts"),
-        ("", "there are no votes"),
+        ("", "holds no votes"),
     ],
 )
 def test_bad_votes_are_one_line(rows: str, word: str, tmp_path: Path, capsys) -> None:

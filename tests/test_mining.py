@@ -15,8 +15,9 @@ from fluxlight.encoders.base import TextAudioModel
 from fluxlight.files import read_jsonl
 from fluxlight.mining import load_audio, load_latents, open_folder, read_candidates, write_batch, write_failures
 from fluxlight.mining.experts import select_experts
+from fluxlight.mining.pairs import BUILDERS, select_pairs
 from fluxlight.mining.score import score_folder
-from fluxlight.mining.select import read_ids, select_pairs
+from fluxlight.mining.select import read_ids
 from fluxlight.rewards.base import Reward
 
 RATE = 8000
@@ -160,7 +161,9 @@ def test_selection_does_not_see_the_order_of_rows_nor_change_them():
     rows = scored()
     shuffled = random.Random(1).sample(rows, len(rows))
     copy = json.loads(json.dumps(rows))
-    assert select_experts(rows) == select_experts(shuffled) and select_pairs(rows) == select_pairs(shuffled)
+    assert select_experts(rows) == select_experts(shuffled) and all(
+        select_pairs(rows, kind()) == select_pairs(shuffled, kind()) for kind in BUILDERS.values()
+    )
     assert rows == copy
 
 
@@ -179,15 +182,16 @@ def test_pairs_are_extremes_of_one_prompt_and_never_one_clip():
     for row in rows[:4]:
         row["clap"] = 0.25  # a prompt whose candidates tie: upstream would pair a clip with itself
     rows = rows[:-3]  # and a prompt with one candidate
-    pairs = select_pairs(rows)
+    extremes = BUILDERS["extremes"]
+    pairs = select_pairs(rows, extremes())
     assert [pair["id"] for pair in pairs] == [f"train-{i:06d}" for i in range(1, 9)]
     for pair in pairs:
         claps = [row["clap"] for row in rows if row["id"] == pair["id"]]
         assert (pair["winner"]["clap"], pair["loser"]["clap"]) == (max(claps), min(claps))
         assert pair["winner"]["latent"] != pair["loser"]["latent"] and pair["margin"] > 0
-    assert len(select_pairs(rows, margin=0.15)) < len(pairs)
+    assert len(select_pairs(rows, extremes(margin=0.15))) < len(pairs)
     with pytest.raises(ValueError, match="several seeds"):
-        select_pairs([row for row in rows if row["seed"] == 0])
+        select_pairs([row for row in rows if row["seed"] == 0], extremes())
 
 
 def test_slice_ids_are_refused(tmp_path: Path):

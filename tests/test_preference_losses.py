@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_world import fitted, make_candidates, make_data, make_stage, make_store, wake
+import yaml
+from small_world import fitted, make_candidates, make_data, make_stage, make_store, make_world, wake
 
+import fluxlight.losses
+from fluxlight.cli import main
 from fluxlight.data import PairData
 from fluxlight.data.pairs import kept_out
 from fluxlight.files import read_jsonl, write_jsonl
 from fluxlight.flow import Prediction
-from fluxlight.losses.base import DEAD, PreferenceLoss
+from fluxlight.losses.base import DEAD, LIVELY, PreferenceLoss
 from fluxlight.losses.dpo import DPOLoss
 from fluxlight.losses.ipo import IPOLoss
 from fluxlight.losses.kto import KTOLoss
@@ -24,6 +27,7 @@ from fluxlight.losses.mapo import MaPOLoss
 from fluxlight.losses.sdpo import SDPOLoss, safe_share
 from fluxlight.stages import CRPO, Preference
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 N, SHAPE = 5, (5, 3, 4)
 LOSSES: dict[str, PreferenceLoss] = {
     "linear": LinearDPOLoss(4.0, floor=0.1), "ipo": IPOLoss(3.0), "sdpo": SDPOLoss(4.0), "mapo": MaPOLoss(0.3, 20.0),
@@ -115,12 +119,13 @@ def test_the_safe_share_keeps_the_winners_error_falling() -> None:
     assert torch.equal(SDPOLoss(4.0)(*made)[0], DPOLoss(4.0)(*made)[0])
 
 
-def test_auto_puts_one_spread_of_the_reference_at_one() -> None:
+def test_auto_puts_one_spread_of_the_reference_at_a_point_of_the_sigmoid() -> None:
     made, errors = said()
     margin = np.std(errors[2] - errors[3] - errors[0] + errors[1])
-    for loss, given in ((DPOLoss("auto"), DPOLoss(2 / margin)), (SDPOLoss("auto"), SDPOLoss(2 / margin)),
-                        (IPOLoss("auto"), IPOLoss(1 / margin)), (KTOLoss("auto"), KTOLoss(1 / margin)),
-                        (LinearDPOLoss("auto"), LinearDPOLoss(2 / margin)),
+    one = LIVELY / margin
+    for loss, given in ((DPOLoss("auto"), DPOLoss(2 * one)), (SDPOLoss("auto"), SDPOLoss(2 * one)),
+                        (IPOLoss("auto"), IPOLoss(one)), (KTOLoss("auto"), KTOLoss(one)),
+                        (LinearDPOLoss("auto"), LinearDPOLoss(2 * one)),
                         (MaPOLoss(sharpness="auto"), MaPOLoss(sharpness=4 / margin))):  # fmt: skip
         assert loss.auto and not given.auto
         with pytest.raises(ValueError, match="call adapt"):
@@ -227,6 +232,35 @@ def test_clips_of_different_prompts_are_for_losses_without_pairs(tmp_path: Path)
     with pytest.raises(ValueError, match=r"different prompts.*set model.loss to KTOLoss"):
         fitted(tmp_path, "dpo", make_stage(CRPO), data, max_steps=2)
     fitted(tmp_path, "kto", make_stage(Preference, loss=KTOLoss(1.0)), data, max_steps=2)
+
+
+def words(name: str, *more: str) -> list[str]:
+    return ["fit", "--config", str(CONFIGS / "stages" / f"{name}.yaml"), *more]
+
+
+def test_every_loss_is_one_word_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its own defaults: none may be left over from the loss that the recipe names."""
+    found = {name: kind for name, kind in vars(fluxlight.losses).items() if isinstance(kind, type)
+             and issubclass(kind, PreferenceLoss) and kind is not PreferenceLoss}  # fmt: skip
+    assert len(found) >= 7
+    for name, kind in found.items():
+        assert main(words("preference", "--model.loss", name, "--print_config")) == 0
+        loss = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["loss"]
+        assert loss["class_path"].endswith(name) and loss["init_args"] == kind().init_args
+    assert main(words("preference", "--model.loss", "IPOLoss", "--model.loss.tau", "auto", "--print_config")) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["loss"]["init_args"] == {"tau": "auto"}
+    assert main(words("crpo", "--model.beta", "sharp", "--print_config")) == 2
+
+
+def test_the_shipped_recipe_trains_with_a_loss_that_adapts_and_logs_what_was_kept_out(tmp_path: Path) -> None:
+    small, run = str(make_world(tmp_path)), tmp_path / "run"
+    make_candidates(tmp_path / "c", tmp_path / "store", 8)
+    args = ["--config", small, "--data.pairs", str(tmp_path / "c/pairs.jsonl"), "--model.loss", "LinearDPOLoss",
+            "--model.loss.beta", "auto", "--model.reference_decay", "0.9", "--data.held_out", "0.3",
+            "--plan.crpo.updates", "2", "--trainer.default_root_dir", str(run)]  # fmt: skip
+    assert main(words("preference", *args)) == 0
+    log = next(run.glob("logs/**/metrics.csv")).read_text().splitlines()[0].split(",")
+    assert {"val/accuracy", "val/margin", "train/accuracy", "train/weight", "train/dead"} <= set(log)
 
 
 def test_dead_pairs_are_counted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_a_full_disk_names_what_was_to_be_written(tmp_path: Path) -> None:
     with pytest.raises(OSError) as error, atomic_path(tmp_path / "last.ckpt"):
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/whatever-a-library-chose")
     assert error.value.filename == str(tmp_path / "last.ckpt") and error.value.errno == errno.ENOSPC
+
+
+def test_a_full_disk_is_one_whatever_a_writer_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch says "unexpected pos", safetensors "I/O error", libsndfile "System error"."""
+    for free, kind in ((1 << 30, RuntimeError), (100, OSError)):
+        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: shutil._ntuple_diskusage(free, 0, free))
+        with pytest.raises(kind) as error, atomic_path(tmp_path / "last.ckpt") as path:
+            torch.save(torch.zeros(9), path / "no" / "folder")
+        assert kind is RuntimeError or error.value.filename == str(tmp_path / "last.ckpt")
+        assert not list(tmp_path.iterdir())
 
 
 TWO = """

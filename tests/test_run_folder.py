@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_world import make_world
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from small_world import SmallCodec, make_data, make_stage, make_trainer, make_world
 
+from callbacks import CandidateWriter
 from fluxlight.cli import main
 from fluxlight.cli.output import Steady, quiet
+from fluxlight.data import Candidates
 from fluxlight.files import atomic_path, claim, read_jsonl
 from fluxlight.stages.seal import whole
 
@@ -174,14 +177,19 @@ def test_what_a_killed_run_left_half_written_is_cleared(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), atomic_path(run / "bundle/weights.safetensors") as path:
         name = path.name
         raise KeyboardInterrupt
-    for left in (run / "bundle" / name, run / ".last.ckpt.ab3_x9zz.ckpt", run / ".notes.of.mine.txt"):
+    with pytest.raises(KeyboardInterrupt), atomic_path(run / f"{'long' * 30}.wav") as path:
+        long = path.name
+        raise KeyboardInterrupt
+    users = [".backup.20260101", ".env.template", ".notes.of.mine.txt"]
+    ours = (run / "bundle" / name, run / long, run / ".last.ckpt.half-ab3_x9zz.ckpt")
+    for left in (*ours, *(run / own for own in users)):
         left.write_bytes(b"half")
     trial = run / "trial"
     with claim(trial):
-        (trial / ".last.ckpt.ab3_x9zz.ckpt").write_bytes(b"being written")
+        (trial / ".last.ckpt.half-ab3_x9zz.ckpt").write_bytes(b"being written")
         claim(run).release()
-        (trial / ".last.ckpt.ab3_x9zz.ckpt").unlink()
-    assert sorted(p.name for p in run.rglob("*") if p.is_file() and p.name != ".lock") == [".notes.of.mine.txt"]
+        (trial / ".last.ckpt.half-ab3_x9zz.ckpt").unlink()
+    assert sorted(p.name for p in run.rglob("*") if p.is_file() and p.name != ".lock") == users
 
 
 def test_a_reader_that_goes_away_ends_no_training() -> None:
@@ -221,3 +229,28 @@ def test_sigterm_is_one_line_and_a_code_of_its_own(tmp_path: Path, fit: list[str
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 143 and "stopped by SIGTERM; what was finished is kept" in said.splitlines()[-1]
+
+
+def test_sigterm_ends_a_predict_behind_the_batch_it_is_at(tmp_path: Path) -> None:
+    class Told(SmallCodec):
+        calls = 0
+
+        def decode(self, latent: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            if self.calls == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().decode(latent)
+
+    def predict(run: str, codec: SmallCodec) -> list[dict[str, object]]:
+        data = make_data(tmp_path, candidates=Candidates(prompts=6, per_prompt=1, batch_size=2))
+        trainer = make_trainer(tmp_path / run, [CandidateWriter(codec)])
+        try:
+            trainer.predict(make_stage(), datamodule=data, return_predictions=False)
+        except SIGTERMException:
+            assert codec is told
+        return read_jsonl(tmp_path / run / "candidates.jsonl")
+
+    told = Told()
+    whole = predict("whole", SmallCodec())
+    assert predict("run", told) == whole[:4] and len(whole) == 6
+    assert predict("run", SmallCodec()) == whole

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.decomposition import Decomposition
+from experiments.chain.numbers import ROOT, read_numbers
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Command, Step, StepFailed, run_steps
 

@@ -105,7 +105,7 @@ def test_same_model_other_noise_raises_no_alarm() -> None:
     for k in range(200):
         content = rng.normal(size=(N, D))
         pair = draw(rng, content, 0.5), draw(rng, content, 0.5)
-        change = distance_change(lambda x: FrechetGram(x, MEAN, COV), *pair, resamples=49, seed=k)
+        change = distance_change(lambda x: FrechetGram(x, MEAN, COV), *pair, resamples=49, seed=k, draws=99)
         alarms += change.p < 0.05
         covered += change.low <= 0 <= change.high
     # 200 trials at 5 % raise more than 18 with probability 0.8 %

@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from file_server import folder as folder
 
 from fluxlight.cli import main
 from fluxlight.weights import locate, use_folder, weights_folder
-from fluxlight.weights.catalogue import CATALOGUE
+from fluxlight.weights.catalogue import CATALOGUE, PROMISED
 from fluxlight.weights.fetch import verify
 from fluxlight.weights.needs import needs, read_configs
 
@@ -28,7 +29,7 @@ def test_an_explicit_path_wins_over_the_folder_and_the_config_over_the_environme
 ) -> None:
     folder.mkdir()
     for path in (folder / "v1-44.pth", tmp_path / "mine.pth"):
-        path.touch()
+        torch.save({"a": torch.ones(1)}, path)
     assert locate("v1-44.pth") == folder / "v1-44.pth"
     assert locate("v1-44.pth", tmp_path / "mine.pth") == tmp_path / "mine.pth"
     use_folder(None)
@@ -52,11 +53,11 @@ def test_a_missing_file_is_one_line_with_everything(name: str, folder: Path) -> 
 
 def test_half_a_folder_is_missing_and_says_what_it_lacks(folder: Path) -> None:
     (folder / "flan-t5-large").mkdir(parents=True)
-    (folder / "flan-t5-large" / "config.json").touch()
+    (folder / "flan-t5-large" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"lacks model\*\.safetensors\|pytorch_model"):
         locate("flan-t5-large")
-    for name in ("pytorch_model.bin", "spiece.model"):
-        (folder / "flan-t5-large" / name).touch()
+    torch.save({"a": torch.ones(1)}, folder / "flan-t5-large" / "pytorch_model.bin")
+    (folder / "flan-t5-large" / "spiece.model").write_bytes(b"\x0a\x0e\x00\xff")
     assert locate("flan-t5-large/") == folder / "flan-t5-large"
 
 
@@ -131,13 +132,64 @@ def test_the_verb_lists_what_is_there_and_what_is_not(folder: Path, capsys: pyte
     assert "tunejury.pt: MISSING" in said and "fluxlight.rewards.RewardB" in said and "CC-BY-NC 4.0" in said
     assert "2,352,471,003 bytes" in said and "0 of 5" in said
     folder.mkdir()
-    (folder / "tunejury.pt").write_bytes(b"x")
+    torch.save({"a": torch.zeros(2_791_169)}, folder / "tunejury.pt")
     assert main([*config, "--json"]) == 1
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["tunejury.pt"]["present"] and not rows["MERT-v1-330M"]["present"]
     assert rows["tunejury.pt"]["looked_for"] == str(folder / "tunejury.pt")
     assert main(["weights"]) == 0
     assert f"1 of {len(CATALOGUE)} published files" in capsys.readouterr().out
+
+
+OTHERS = {
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 23524\n",
+    "a web page": b"<!DOCTYPE html><html><body>Not found</body></html>",
+    "JSON text": b'{"error": "Repository not found"}',
+    "plain text": b"Entry not found",
+    "an empty file": b"",
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("name", ["tunejury.pt", "v1-44.pth", "flan-t5-large", "mdx_extra", "song_describer_audio.zip"])
+def test_what_is_no_weights_is_recognised_without_verify(
+    folder: Path, name: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = CATALOGUE[name]
+    for remote in known.files:
+        path = folder / name / remote.path if remote.path else folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(OTHERS[what])
+    assert main(["weights", "--json"]) == 1
+    row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == name)
+    assert not row["present"] and any(f"it is {what}" in line for line in row["wrong"])
+    assert main(["weights"]) == 1
+    said = capsys.readouterr().out
+    assert f"{name}: WRONG" in said and f"it is {what}" in said and f"0 of {len(CATALOGUE)}" in said
+    with pytest.raises(ValueError, match=f"it is {what}") as caught:
+        locate(name)
+    assert "\n" not in str(caught.value) and f"--fetch {name}" in str(caught.value)
+
+
+def test_a_file_of_another_size_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.mkdir()
+    for name, said in (
+        ("music_audioset_epoch_15_esc_90.14.pt", "2,352,471,003 are published"),
+        ("fluxaudio_s_full.pth", "for 120,185,788 numbers: it was cut short"),
+    ):
+        torch.save({"a": torch.ones(1)}, folder / name)
+        assert main(["weights"]) == 1
+        assert said in capsys.readouterr().out
+        assert locate(name) == folder / name, "one's own small file may stand in its place"
+
+
+def test_every_file_has_a_kind_and_weights_have_a_size() -> None:
+    for known in CATALOGUE.values():
+        for remote in known.files:
+            suffix = Path(remote.path or known.name).suffix
+            assert suffix in PROMISED
+            if suffix in (".pt", ".pth", ".th", ".bin", ".safetensors"):
+                assert remote.size or remote.numbers > 100_000, (known.name, remote.path)
 
 
 def test_a_foreign_file_fails_the_verification(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from fluxlight.metrics.crossed import crossed
 from fluxlight.metrics.statistics import slope, t_interval
 
 
@@ -57,37 +58,27 @@ def components(values: Any) -> dict[str, Any]:
     }
 
 
-def hierarchical(
-    values: Any, against: Any | None = None, resamples: int = 2000, seed: int = 0, alpha: float = 0.05
-) -> dict[str, Any]:
-    """Mean of ``values`` ``(k, n)`` with a hierarchical bootstrap interval: seeds are drawn, then prompts.
+def over_seeds(values: Any, against: Any | None = None) -> dict[str, Any]:
+    """Mean of ``values`` ``(k, n)`` with its interval over training seeds and prompts, crossed.
 
     Args:
         values: k training seeds, n prompts.
-        against: the same of another head; then it is the difference, with the same seeds and prompts drawn for both.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
-        alpha: 1 - coverage of the percentile interval.
+        against: the same prompts of another setting; then it is the difference. Equally many seeds are paired.
 
     Returns:
-        ``mean``, ``low``, ``high``, ``seeds``, ``n``. One seed cannot tell how much seeds vary: the interval is then
-        over prompts alone and too narrow, and ``seeds`` says so.
+        ``mean``, ``low``, ``high``, ``se``, ``seeds``, ``n``, and ``parts`` of the variance. One seed cannot tell how
+        much seeds vary: the interval is then over prompts alone and too narrow, and ``seeds`` says so.
     """
-    y = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if against is not None:
-        other = np.atleast_2d(np.asarray(against, dtype=np.float64))
-        if other.shape != y.shape:
-            raise ValueError(
-                f"hierarchical bootstrap: {y.shape} against {other.shape}: both need the same seeds and prompts"
-            )
-        y = y - other
-    k, n = y.shape
-    rng = np.random.default_rng([seed, k, n])
-    rows, columns = rng.integers(0, k, (resamples, k)), rng.integers(0, n, (resamples, n))
-    draws = np.array([y[r].mean(axis=0)[c].mean() for r, c in zip(rows, columns, strict=True)])
-    low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
-    return {"mean": float(y.mean()), "low": float(low), "high": float(high), "sd": float(draws.std(ddof=1)),
-            "seeds": k, "n": n}  # fmt: skip
+    given = [values] if against is None else [values, against]
+    rows = [np.atleast_2d(np.asarray(value, dtype=np.float64)) for value in given]
+    if len({row.shape[1] for row in rows}) > 1:
+        raise ValueError(f"seeds: {rows[0].shape[1]} against {rows[1].shape[1]} prompts: both need the same")
+    means = [row.mean(axis=0) for row in rows]
+    each = means[0] - means[1] if len(rows) > 1 else means[0]
+    runs = [row.mean(axis=1)[:, None] for row in rows]
+    found = crossed(runs[0], float(each.var(ddof=1)) / each.size, each.size, runs[1] if len(runs) > 1 else None)
+    return {"mean": found.value, "low": found.low, "high": found.high, "se": found.se, "parts": found.parts,
+            "seeds": min(found.training_seeds), "n": found.n}  # fmt: skip
 
 
 def per_clip(scores: Mapping[str, Any], cells: Sequence[str], metric: str) -> np.ndarray:

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from experiments.cells.plan import Stages
-from experiments.chain.decomposition import CHOICES
+from experiments.chain.numbers import CHOICES
 
 FOLDER = Path(__file__).parent
 Delta = dict[str, Any]

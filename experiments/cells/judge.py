@@ -42,12 +42,13 @@ class Judged:
         source: the chain.
         out: folder of the experiments; each gets a folder of its own in it.
         clips: only the first so many prompts; None: all.
-        resamples: of the bootstrap and permutations of set distances; None: `enough` for the table.
+        resamples: permutations of set distances; None: `enough` for the table.
         jobs: processes.
         judges: "embedded" or "published", see ``fluxlight.evaluation.judges``.
         report: takes a line.
         command: what makes the result again.
         overrides: keys of every training that differ from the chain's.
+        half: judge only this half of the prompts (`fluxlight.prompts.half_of`): what chose heard the other one.
     """
 
     source: Source
@@ -59,6 +60,7 @@ class Judged:
     report: Callable[[str], None] = print
     command: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    half: str | None = None
 
     def prompts(self) -> list[Prompt]:
         """The prompts all cells were rendered for."""
@@ -94,7 +96,7 @@ class Judged:
         self, experiment: Experiment, places: Mapping[str, Place], outcomes: Mapping[str, Outcome]
     ) -> dict[str, Any]:
         """Judge what is there of an experiment and write ``<out>/<name>``: table.json, scores.json, result.json."""
-        from fluxlight.evaluation.evaluate import evaluate
+        from fluxlight.evaluation.evaluate import VERSION, evaluate
         from fluxlight.evaluation.judges import load_judges
 
         folder = self.out / experiment.name
@@ -102,7 +104,8 @@ class Judged:
         good = [cell for cell in experiment.cells if cells[cell.name]["state"] == "done"]
         made = {cell.name: places[cell.name].hash for cell in good}
         resamples = self.resamples or enough(len(_pairs(experiment, good)))
-        protocol = [self.clips, resamples, self.judges, experiment.loudness]
+        more = {cell.name: found for cell in good if (found := self._runs(places[cell.name]))}
+        protocol = [self.clips, resamples, self.judges, experiment.loudness, VERSION, self.half, sorted(more)]
         key = hash_of([made, *protocol, _pairs(experiment, good), experiment.analysis])
         result: dict[str, Any] = {
             "experiment": experiment.name, "title": experiment.title, "question": experiment.question,
@@ -110,7 +113,7 @@ class Judged:
             "command": self.command, "overrides": dict(self.overrides), "source": self.source.facts(), "cells": cells,
             "groups": _groups(experiment.cells), "against": {c.name: c.against for c in experiment.cells if c.against},
             "deltas": {cell.name: cell.delta for cell in experiment.cells},
-            "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 1),
+            "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 1), "half": self.half,
         }  # fmt: skip
         before = _known(folder / RESULT)
         if before.get("key") == key and before.get("cells") == cells and (folder / "table.json").is_file():
@@ -123,11 +126,13 @@ class Judged:
             systems = {c.name: self.clips_of(_slice(places[c.name]), prompts) for c in good}
             for name, clips in systems.items():
                 find_clips(clips, [p.id for p in prompts], name)
+            runs = {n: [[systems[n]], *([self.clips_of(f, prompts)] for f in found)] for n, found in more.items()}
             self.report(f"judging {experiment.name}: {len(good)} cells x {len(prompts)} clips")
             evaluate(
                 systems, prompts, self.references(experiment.loudness), judges.claps, judges.rewards, judges.optimised,
                 folder, _pairs(experiment, good), experiment.loudness, resamples, jobs=self.jobs, plots=False,
                 info={name: rendering_of(clips) for name, clips in systems.items()}, extra=("diversity",),
+                half=self.half, runs=runs,
             )  # fmt: skip
             result["audio"] = {name: _first(clips, prompts[0].id, folder) for name, clips in systems.items()}
             result["first_prompt"] = asdict(prompts[0])
@@ -135,6 +140,12 @@ class Judged:
         result |= {"date": datetime.now(UTC).date().isoformat(), "environment": environment()}
         write_json(folder / RESULT, result)
         return result
+
+    def _runs(self, place: Place) -> list[Path]:
+        """Clips of the further trainings of a row that is the chain's own (``experiments.chain --seeds``)."""
+        if place.work:
+            return []
+        return sorted(self.source.path.glob(f"seed*/{place.folder.name}/slice"))
 
     def _fate(self, place: Place | None, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         if place is None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments.cells import source as chains
 from experiments.cells.source import CHAIN, OUT, Config, Source
-from experiments.chain.decomposition import CHOICES
+from experiments.chain.numbers import CHOICES
 from experiments.chain.steps import Command
 from fluxlight.files import hash_of
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from experiments.chain.decomposition import ROOT
+from experiments.chain.numbers import ROOT
 from experiments.chain.run_folder import RunFolder
 from fluxlight.files import hash_of, read_json
 
@@ -172,6 +172,20 @@ def head(config: Config, name: str) -> None:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise ValueError(f"head {name!r}: choose one of {known}")
     put(config, "model.head", read_config(path)["model"]["init_args"]["head"])
+
+
+def put_half(config: Config, half: str | None) -> None:
+    """Have the callbacks measure one half of the slice alone, or all of it for None."""
+    for callback in config["trainer"].get("callbacks") or []:
+        if callback["class_path"].rsplit(".", 1)[-1] == "RenderSlice":
+            callback.setdefault("init_args", {})["half"] = half
+
+
+def half_in(config: Config) -> str | None:
+    """The half of the slice that a configuration measures; None for all."""
+    callbacks = config["trainer"].get("callbacks") or []
+    found = (c["init_args"].get("half") for c in callbacks if c["class_path"].rsplit(".", 1)[-1] == "RenderSlice")
+    return next(found, None)
 
 
 def move(config: Config, folder: str) -> None:

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.decomposition import Decomposition
 from experiments.chain.forecast import forecast
+from experiments.chain.numbers import ROOT, read_numbers
 from experiments.chain.page import grow
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Step, StepFailed, run_steps
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, within
 from fluxlight.progress import clock
 
 
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="run folder (default: runs/<scale>)")
     add("--cache", type=Path, help="folder of corpus and embeddings (default: FLUXLIGHT_CACHE or ~/.cache/fluxlight)")
     add("--seed", type=int, default=42, help="seed of all training, and noise seed of the slice's first prompt (42)")
+    add("--seeds", type=within(1), default=1, metavar="N", help="train all rows under N seeds, --seed and those "
+        "after it, into seed<number>/: intervals then hold training seeds too (1)")  # fmt: skip
     add("--jobs", type=int, default=2, help="processes that render and judge, and threads of torch (2)")
     add("--processes", type=int, default=1, help="steps that are made at once; threads are shared among them (1)")
     add("--devices", default="", metavar="0,1", help="values of CUDA_VISIBLE_DEVICES, one a process (none)")
@@ -58,7 +61,9 @@ def main(args: Sequence[str] | None = None) -> int:
         if given.processes < 1:
             raise ValueError(f"--processes is {given.processes}: at least 1 is needed")
         run = RunFolder(out)
-        plan = Decomposition(run.path, numbers, ROOT / numbers["overlay"], given.seed, given.seed, given.jobs)
+        plan = Decomposition(
+            run.path, numbers, ROOT / numbers["overlay"], given.seed, given.seed, given.jobs, given.seeds
+        )
         steps = plan.steps()
         ahead = forecast(run, steps, numbers, plan.overlay, given.jobs, given.processes)
         say(f"chain {given.scale}: {len(steps)} steps -> {out}, {ahead.left()}")

@@ -15,19 +15,12 @@ Rows share prompts, noise, guidance and post-processing; what a fit renders at i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.chain.numbers import ROOT as ROOT
-from experiments.chain.numbers import asked, shipped_weights, shown
-from experiments.chain.numbers import read_numbers as read_numbers
+from experiments.chain.numbers import CHOICES, FIRST, ROOT, SHARED, TITLES, asked, folder_of, shipped_weights, shown
 from experiments.chain.steps import Command, Step
-
-FIRST = 12
-"""Prompts that are heard first: real, through the codec, from the trunk (our choice)."""
-CHOICES = ("weight_reward", "weight_clap", "top", "among", "cap", "least", "label", "key", "margin")
-"""Settings of ``fluxlight select`` that a chain file may have beside the candidates."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +34,8 @@ class Decomposition:
         seed: seed of initialisation, order of rows and training draws of every stage.
         slice_seed: noise seed of prompt 0 of the slice.
         jobs: processes that render the corpus and judge the clips.
+        trainings: how often rows 0 to 4 are trained, each time whole, under the seeds ``seed``, ``seed`` + 1, ...
+        branch: folder of a further training below ``out``; empty for the first.
     """
 
     out: Path
@@ -49,6 +44,8 @@ class Decomposition:
     seed: int = 42
     slice_seed: int = 42
     jobs: int = 2
+    trainings: int = 1
+    branch: str = ""
 
     def world(self, part: str) -> list[str]:
         """Arguments that put another world's overlay over ``stages`` or ``scores``; none in the embedded one."""
@@ -76,14 +73,40 @@ class Decomposition:
         """A path below the run folder."""
         return str(self.out.joinpath(*parts))
 
+    def own(self, step: str) -> str:
+        """The name, and the folder, of a step of this training; data belongs to all of them."""
+        shared = not self.branch or step in ("", *SHARED)
+        return step if shared else f"{self.branch}/{step}"
+
+    def placed(self, name: str, title: str, needs: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+        """Name, title and needs of a step as this training has them."""
+        return self.own(name), f"{title} (seed {self.seed})" if self.branch else title, tuple(map(self.own, needs))
+
+    def others(self) -> list[Decomposition]:
+        """The further trainings."""
+        return [replace(self, seed=k, branch=f"seed{k}", trainings=1)
+                for k in range(self.seed + 1, self.seed + self.trainings)]  # fmt: skip
+
     def steps(self) -> list[Step]:
         """All steps, in the order in which they are run."""
+        return [
+            *([self.corpus(), self.first(), self.stores()] if self.numbers["corpus"] else [self.given()]),
+            *self.training(),
+            *(step for other in self.others() for step in other.training()),
+            self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
+            self.noise(),
+            *self.sweep(),
+            self.evaluate(),
+            self.report(),
+        ]
+
+    def training(self) -> list[Step]:
+        """Rows 0 to 4 under one training seed."""
         start = ["trunk"] if self.numbers["trunk"] else []
         few = ("--data.slice_clips", str(FIRST))
         trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", "", ("stores",), few)]
         branch = "trunk" if start else ""
         return [
-            *([self.corpus(), self.first(), self.stores()] if self.numbers["corpus"] else [self.given()]),
             *(trunk if start else []),
             self.fit("row0", "row0_baseline", "Row 0, text only", branch, needs=("stores", *start)),
             self.fit("row1", "score_cond_sft", "Row 1, score-conditioned SFT (v1)", branch, needs=("stores", *start)),
@@ -95,12 +118,8 @@ class Decomposition:
             *self.control(),
             self.validate("row3", "cross_load", "Row 3, the weights of Row 2 in v2, no training", "row2", ("row2",)),
             self.candidates("pairs", "cross_load", "row3"),
-            self.fit("row4", "crpo", "Row 4, CRPO", "row3", ("row3", "pairs"), self.chosen("pairs")),
-            self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
-            self.noise(),
-            *self.sweep(),
-            self.evaluate(),
-            self.report(),
+            self.fit("row4", "preference" if self.loss else "crpo", "Row 4, preference", "row3", ("row3", "pairs"),
+                     (*self.chosen("pairs"), *self.loss)),
         ]  # fmt: skip
 
     # -- data ----------------------------------------------------------------------------------------------------
@@ -142,7 +161,9 @@ class Decomposition:
                 f"this scale stands on stores of your own and {', '.join(absent)} is not there: make stores with "
                 "`fluxlight encode` and the reference with `fluxlight evaluate`, or choose another scale"
             )
-        return Step("stores", "stores of your own", (), (), reads=tuple(map(str, files.values())), folders=("stores",))
+        held = [path for name, meta in files.items() for path in ([meta] if name == "reference" else
+                [meta, *sorted(meta.parent.glob("*.npy"))])]  # fmt: skip
+        return Step("stores", "stores of your own", (), (), reads=tuple(map(str, held)), folders=("stores",))
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -159,7 +180,8 @@ class Decomposition:
     def fit(self, name: str, recipe: str, title: str, init: str = "", needs: tuple[str, ...] = (),
             more: tuple[str, ...] = (), render: bool = True) -> Step:  # fmt: skip
         """Train a stage; its last validation renders the row."""
-        words = [*self.stage(recipe, name, init), *more]
+        name, title, needs = self.placed(name, title, needs)
+        words = [*self.stage(recipe, name, self.own(init)), *more]
         words += [] if render else ["--trainer.limit_val_batches", "0"]
         command = Command("fluxlight", ("fit", *words, "--ckpt_path", "last"))
         outputs = (f"{name}/bundle/*", *((f"{name}/slice/**/*",) if render else ()))
@@ -176,18 +198,20 @@ class Decomposition:
 
     def validate(self, name: str, recipe: str, title: str, init: str, needs: tuple[str, ...], *more: str) -> Step:
         """Render a model as it is."""
-        command = Command("fluxlight", ("validate", *self.stage(recipe, name, init), *more))
+        name, title, needs = self.placed(name, title, needs)
+        command = Command("fluxlight", ("validate", *self.stage(recipe, name, self.own(init)), *more))
         return Step(name, title, (command,), (f"{name}/bundle/*", f"{name}/slice/**/*"), needs)
 
     def candidates(self, kind: str, recipe: str, row: str) -> Step:
         """Draw candidates of ``row`` for training captions, score them, select."""
         numbers = self.numbers[kind]
-        words = [*self.stage(recipe, kind, row), *asked(numbers)]
+        name = self.own(kind)
+        words = [*self.stage(recipe, name, self.own(row)), *asked(numbers)]
         for key in ("prompts", "per_prompt", "seed"):
             words += [f"--data.candidates.{key}", str(numbers[key])]
         # pairs take other captions than the experts
         words += ["--data.candidates.skip", str(self.numbers["experts"]["prompts"] if kind == "pairs" else 0)]
-        folder = ("--candidates", self.at(kind))
+        folder = ("--candidates", self.at(name))
         choice = [word for key in CHOICES if numbers.get(key) is not None for word in (f"--{key}", str(numbers[key]))]
         commands = (
             Command("fluxlight", ("predict", *words)),
@@ -195,14 +219,23 @@ class Decomposition:
             Command("fluxlight", ("select", kind, *folder, "--slice", self.place("slice"), *choice)),
         )
         left = ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*")
-        outputs = tuple(f"{kind}/{name}" for name in left)
-        return Step(kind, f"candidates of {row}: predict, score, select {kind}", commands, outputs, (row, "stores"))
+        outputs = tuple(f"{name}/{file}" for file in left)
+        title = f"candidates of {row}: predict, score, select {kind}"
+        name, title, needs = self.placed(kind, title, (row, "stores"))
+        return Step(name, title, commands, outputs, needs)
+
+    @property
+    def loss(self) -> tuple[str, ...]:
+        """Arguments of a preference loss in place of the published CRPO: its class and settings, or none."""
+        given = dict(self.numbers["pairs"].get("loss") or {})
+        words = ("--model.loss", given.pop("class")) if given else ()
+        return (*words, *(word for key, value in given.items() for word in (f"--model.loss.{key}", str(value))))
 
     def chosen(self, kind: str) -> tuple[str, ...]:
         """Where a stage finds its selection, and the spread that experts are brought to."""
         spread = self.numbers[kind].get("spread")
         more = () if spread is None else ("--data.spread", str(spread))
-        return (f"--data.{kind}", self.at(kind, f"{kind}.jsonl"), *more)
+        return (f"--data.{kind}", self.at(self.own(kind), f"{kind}.jsonl"), *more)
 
     # -- table ---------------------------------------------------------------------------------------------------
 
@@ -233,10 +266,7 @@ class Decomposition:
     def rows(self) -> dict[str, str]:
         """Rows of the table -> folders of clips."""
         names = {"white noise": "noise", "untrained": "untrained/slice"}
-        # each is compared with the one before it: Row 2 with its control, too
-        titles = ("0 baseline", "1 score-cond. SFT", "2c equal further training", "2 expert iteration",
-                  "3 cross-load v2", "4 CRPO")  # fmt: skip
-        return names | {title: f"row{title.split()[0]}/slice" for title in titles}
+        return names | {title: f"{folder_of(title)}/slice" for title in TITLES}
 
     def heard(self) -> dict[str, str]:
         """What there is to hear beside the rows -> folders of clips of the first prompts."""
@@ -246,14 +276,19 @@ class Decomposition:
     def evaluate(self) -> Step:
         """The table, its plots and the listening page."""
         words = [word for name, folder in self.rows().items() for word in ("--system", f"{name}={self.at(folder)}")]
+        for other in self.others():
+            for title in TITLES:
+                words += ["--seed-of", f"{title}={self.at(other.own(folder_of(title)), 'slice')}"]
         words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
         words += [word for name, folder in self.heard().items() for word in ("--listen", f"{name}={self.at(folder)}")]
         words += ["--against", "2 expert iteration=1 score-cond. SFT", *self.judges]
         outputs = ("table.json", "scores.json", "index.html", "plots/*", "spectrograms/**/*")
         # the page also shows the plots of the sweep, hence "slope"
-        folders = (*self.heard().values(), *self.rows().values())
-        needs = ("stores", *dict.fromkeys(folder.split("/")[0] for folder in folders), "slope")
+
+        heard = dict.fromkeys(folder.split("/")[0] for folder in self.heard().values())
+        trained = [of.own(folder_of(title)) for of in (self, *self.others()) for title in TITLES]
+        needs = ("stores", *heard, "noise", "untrained", *trained, "slope")
         command = Command("fluxlight", ("evaluate", *words))
         title = "judge all rows: table, plots, listening page"
         return Step("evaluate", title, (command,), outputs, needs, (), shipped_weights())
@@ -261,5 +296,5 @@ class Decomposition:
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""
         command = Command("experiments.report", ("--run", str(self.out), "--store", self.place("store")))
-        outputs = ("table.md", "provenance.json")
+        outputs = ("table.md", "provenance.json", "report.json")
         return Step("report", "one page with everything", (command,), outputs, ("evaluate",), ())

@@ -72,8 +72,10 @@ class Forecast:
         """Seconds left of everything that is not done."""
         pace, gone = self._pace(), time.monotonic() - self._since
         waiting = pace * sum(self.waiting.values()) / self.processes
-        if self.processes > 1:
-            return max(waiting - gone, 0.0)
+        if self.processes > 1 and self.waiting:
+            # what goes on is among what waits; longer than its longest step nothing takes at the pace that is known
+            longest = pace * max(self.waiting.values())
+            return waiting * max(gone / longest, 1.0) - min(gone, longest) if longest else waiting
         return waiting + max(pace * self._own - gone, self._bar, 0.0)
 
     def said(self) -> str:

@@ -1,4 +1,4 @@
-"""The chain file of a scale, and what its numbers and the tree around it give to command lines."""
+"""Numbers: the chain file of a scale, what its keys mean on a command line, and where configs and weights lie."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``configs`` lies."""
+CHOICES = ("weight_reward", "weight_clap", "top", "among", "cap", "least", "label", "by", "key", "margin",
+           "primary", "secondary", "share")  # fmt: skip
+"""Settings of ``fluxlight select`` that a chain file may have beside the candidates."""
+TITLES = ("0 baseline", "1 score-cond. SFT", "2c equal further training", "2 expert iteration", "3 cross-load v2",
+          "4 CRPO")  # fmt: skip
+"""Rows of the table; each is compared with the one before it, Row 2 with its control."""
+SHARED = ("corpus", "first", "stores")
+"""Steps that all trainings stand on."""
+FIRST = 12
+"""Prompts that are heard first: real, through the codec, from the trunk (our choice)."""
 
 
 def asked(numbers: dict[str, Any]) -> tuple[str, ...]:
@@ -47,3 +57,8 @@ def read_numbers(scale: str) -> dict[str, Any]:
     if not numbers["corpus"] and {"store", "slice", "reference"} - set(numbers.get("stores") or ()):
         raise ValueError(f"{path}: corpus is null, so stores must name store, slice and reference")
     return numbers
+
+
+def folder_of(title: str) -> str:
+    """Folder of a row of the table."""
+    return f"row{title.split()[0]}"

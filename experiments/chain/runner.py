@@ -122,4 +122,7 @@ def _seat(seats: Any, threads: int) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     import torch
 
+    from fluxlight.files.orphans import end_with_parent
+
+    end_with_parent()
     torch.set_num_threads(threads)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.chain.run_folder import RunFolder, State
 from experiments.chain.runner import Outcome, bring_all
 from fluxlight import progress
-from fluxlight.files import hash_of, read_yaml, sha256
+from fluxlight.files import content, hash_of, read_yaml, sha256
 from fluxlight.progress import clock
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Step:
         outputs: glob patterns below the run folder; their hashes are the result.
         needs: steps whose results it reads.
         folders: folders below the run folder that are its own and go when its inputs change.
-        reads: further files it depends on: the frozen weights of codec and judges.
+        reads: further files it depends on by their content: the frozen weights of codec and judges, stores of the user.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Step:
 
     def inputs(self, run: RunFolder) -> dict[str, Any]:
         """What it is made from: command lines, content of every file they name, results of the steps it needs."""
-        out, files = str(run.path), {"/".join(Path(path).parts[-2:]): sha256(path) for path in self.reads}
+        out, files = str(run.path), {"/".join(Path(path).parts[-2:]): content(path) for path in self.reads}
 
         def plain(word: str) -> str:
             """A word without the names of the run folder and of the folder it is typed in: both may be moved."""

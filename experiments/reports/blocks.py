@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fluxlight.measures import better
-from fluxlight.report.table import MARK, arrow, label, number, probability, with_interval
+from fluxlight.report.table import MARK, arrow, drawn, label, number, probability, with_interval
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,11 @@ def _frame(result: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> s
     cost = f"Its own cells took {result['seconds'] / 60:.1f} minutes" if result["seconds"] else "It made no cell anew"
     machine = f"{result['environment']['cores']} cores"
     other = f"Its trainings have {changed(result)}, unlike the chain's. " if changed(result) else ""
+    over = f" Intervals are over {drawn(next(iter(evaluation['tables'].values())))}." if evaluation else ""
     return (
-        f"{n} prompts, the same for every cell; chain {source['chain']} (seed {source['seed']}, updates: {updates}; "
-        f"data {source['data']}). {other}{cost} ({machine}, judging not counted). {result['date']}, revision "
-        f"{result['environment']['revision'] or 'unknown'}. Made by: {result['command']}"
+        f"{n} prompts, the same for every cell.{over} Chain {source['chain']} (seed {source['seed']}, updates: "
+        f"{updates}; data {source['data']}). {other}{cost} ({machine}, judging not counted). {result['date']}, "
+        f"revision {result['environment']['revision'] or 'unknown'}. Made by: {result['command']}"
     )
 
 
@@ -263,9 +264,10 @@ def _rows(result: Mapping[str, Any], optimised: Sequence[str]) -> list[Block]:
         rows.append([name, str(len(found["cells"])), *spread, *scores])
     head = ["setting", "seeds", *(heading(m, optimised) for m in [*distances, *metrics])]
     note = (
-        "Intervals: hierarchical bootstrap, 2,000 times: training seeds are drawn with replacement, then prompts. Set "
-        "distances: mean and standard deviation over seeds. With one seed the intervals are over prompts alone, and "
-        "too narrow."
+        "Intervals: training seeds and prompts, crossed. Set distances: mean and standard deviation over seeds. With "
+        "one seed the intervals are over prompts alone, and too narrow. "
+        + ("Settings are chosen on one half of the slice, by the hash of the prompts' ids; this table is of the other."
+           if result.get("half") else "What chose heard these prompts too, so the best of the settings is flattered.")
     )
     made: list[Block] = [Table("Settings over their seeds", head, rows, numeric=1), Text(note, note=True)]
     for metric in metrics:

@@ -7,9 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from experiments.cells.experiment import names
 from experiments.reports.blocks import Block, Forest, Table, Text, blocks
+from experiments.reports.judges import card_blocks
+from fluxlight.evaluation.evaluate import VERSION
 from fluxlight.files import read_json, write_text
 from fluxlight.report.plots import BLUE, INK, SOFT, as_svg, new_figure
 from fluxlight.report.table import MARK, grid
@@ -65,7 +68,9 @@ def forest_figure(plot: Forest) -> Figure:
 
 def _cell(text: str, left: bool, wrap: bool = False) -> str:
     match = re.fullmatch(r"(\S+) (\[[^\]]*\])(.*)", text)
-    inside = f"{html.escape(match[1] + match[3])}<small>{match[2]}</small>" if match else html.escape(text)
+    inside = html.escape(text)
+    if match:
+        inside = f"{html.escape(match[1] + match[3])}<small>{html.escape(match[2])}</small>"
     classes = " ".join(name for name, on in (("l", left), ("wrap", wrap)) if on)
     kind = f' class="{classes}"' if classes else ""
     return f"<td{kind}>{inside}</td>"
@@ -104,7 +109,7 @@ def _table(block: Table, folder: Path) -> str:
     rows = []
     for cells, source in zip(block.rows, plays, strict=True):
         said = [_cell(c, k < block.numeric, k in block.wrap) for k, c in enumerate(cells)]
-        player = f'<audio controls preload=none src="{folder.name}/{source}"></audio>' if source else ""
+        player = f'<audio controls preload=none src="{quote(f"{folder.name}/{source}")}"></audio>' if source else ""
         rows.append(f"<tr>{''.join([said[0], *([f'<td class=l>{player}</td>'] if audio else []), *said[1:]])}</tr>")
     title = f"<h3>{html.escape(block.title)}</h3>"
     return f"{title}<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
@@ -132,8 +137,18 @@ def collect(out: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
             if "why" in cell:
                 # reports are published: a reason names the file, not whose folder it was in
                 cell["why"] = re.sub(r"(?<![\w<.])/(?:[^\s/:,;]+/)+", "…/", cell["why"])
-    tables = {n: out / n / "table.json" for n in order}
-    return [(results[n], read_json(tables[n]) if tables[n].is_file() else None) for n in order]
+    return [(results[name], _table_of(out / name / "table.json", results[name])) for name in order]
+
+
+def _table_of(path: Path, result: dict[str, Any]) -> dict[str, Any] | None:
+    """The table of an experiment; one of an earlier layout is left out, and the question then says so."""
+    if not path.is_file():
+        return None
+    table: dict[str, Any] = read_json(path)
+    if table.get("version") == VERSION:
+        return table
+    result["question"] += f" (Its table is of an earlier layout and not shown: `{result['command']}` judges it again.)"
+    return None
 
 
 def write_report(out: Path, opening: Sequence[Block] = ()) -> None:
@@ -148,9 +163,11 @@ def write_report(out: Path, opening: Sequence[Block] = ()) -> None:
     for result, evaluation in found:
         name, title = result["experiment"], result["title"]
         said = blocks(result, evaluation)
-        links.append(f'<a href="#{name}">{html.escape(title)}</a>')
-        sections.append(f'<section id="{name}"><h2>{html.escape(title)}</h2>{as_html(said, out / name)}</section>')
+        anchor = html.escape(name)
+        links.append(f'<a href="#{anchor}">{html.escape(title)}</a>')
+        sections.append(f'<section id="{anchor}"><h2>{html.escape(title)}</h2>{as_html(said, out / name)}</section>')
         texts.append(f"## {title}\n\n{as_markdown(said)}")
+    opening = [*opening, *card_blocks([evaluation for _, evaluation in found])]
     prompt = next((r["first_prompt"]["prompt"] for r, _ in found if "first_prompt" in r), "")
     heard = f'<p class=note>Players: the first prompt, "{html.escape(prompt)}".</p>' if prompt else ""
     page = (

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.reports.blocks import Block, Forest, blocks
+from experiments.reports.judges import card_blocks
 from experiments.reports.page import LEGEND, LONGEST, as_markdown, collect
-from fluxlight.files import write_text
+from fluxlight.files import write_json, write_text
 from fluxlight.report.plots import BLUE, INK, SOFT, new_figure, save_figure
 
 COLUMNS = 3
 
 
 def write_twins(out: Path, folder: Path) -> list[Path]:
-    """Write ``<experiment>.md`` and its plots for every experiment of a folder.
+    """Write ``<experiment>.md``, ``<experiment>.json`` and its plots for every experiment of a folder.
 
     Args:
         out: folder of experiments.
@@ -25,7 +27,8 @@ def write_twins(out: Path, folder: Path) -> list[Path]:
     """
     made = []
     for result, evaluation in collect(out):
-        name, found, parts = result["experiment"], blocks(result, evaluation), []
+        name, parts = result["experiment"], []
+        found = [*blocks(result, evaluation), *card_blocks([evaluation])]
         number = 0
         for group in _grouped(found):
             plots = [block for block in group if isinstance(block, Forest)]
@@ -36,10 +39,16 @@ def write_twins(out: Path, folder: Path) -> list[Path]:
             picture = folder / f"{name}-{number}.png"
             draw(plots, picture)
             parts.append(f"![{'; '.join(plot.title for plot in plots)}]({picture.name})")
+        write_json(folder / f"{name}.json", as_data(result, evaluation))
         path = folder / f"{name}.md"
         write_text(path, "\n\n".join([f"# {result['title']}", *parts, LEGEND]) + "\n")
         made.append(path)
     return made
+
+
+def as_data(result: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A report for machines: result.json and table.json of an experiment in one (``experiment.schema.json``)."""
+    return {"version": 1, "kind": "experiment", "result": dict(result), "evaluation": evaluation}
 
 
 def _grouped(found: Sequence[Block]) -> list[list[Block]]:

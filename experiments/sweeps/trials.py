@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_facts import NAME
-from fluxlight.files import hash_of, read_json, write_json
+from fluxlight.files import claim, hash_of, read_json, write_json
 
 ENDED = ("finished", "failed", "stopped")
 
@@ -97,6 +97,14 @@ class Trials:
         for trial in self.waiting:
             trial.state = "pending"
 
+    def is_free(self, trial: Trial) -> bool:
+        """Whether no process is writing to the folder of a trial."""
+        try:
+            claim(self.folder / trial.id).release()
+        except ValueError:
+            return False
+        return True
+
     def add(self, parameters: dict[str, Any]) -> Trial:
         """A new trial."""
         trial = Trial(len(self.all), hash_of([self.sweep_id, parameters])[:8], parameters)
@@ -138,7 +146,7 @@ class Trials:
 
     def start(self, trial: Trial) -> None:
         """Start a trial's process; its words go to ``log.txt``."""
-        from experiments.chain.decomposition import ROOT
+        from experiments.chain.numbers import ROOT
 
         trial.command, trial.state, trial.why = self.command(trial), "running", ""
         environment = self.environment(trial)

@@ -30,6 +30,8 @@ class Injection:
 
     Attributes:
         input: added to every latent token after the input projection ``(B, 1, h)``.
+        relative: added to every latent token, as large beside the tokens as it is beside the global condition c
+            ``(B, 1, h)``: times rms(tokens) / rms(c), without gradient.
         condition: added to the global condition c that feeds every adaLN ``(B, 1, h)``.
         latent_tokens: put before the latent tokens and cut off before the output ``(B, n, h)``.
         text_tokens: put before the text tokens ``(B, n, h)``.
@@ -39,6 +41,7 @@ class Injection:
     """
 
     input: Tensor | None = None
+    relative: Tensor | None = None
     condition: Tensor | None = None
     latent_tokens: Tensor | None = None
     text_tokens: Tensor | None = None

@@ -127,6 +127,8 @@ class FluxAudio(Backbone):
         c = self.t_embed(t)[:, None] + prepared.text_c
         if port.input is not None:
             latent = latent + port.input
+        if port.relative is not None:
+            latent = latent + port.relative * (_size(latent) / _size(c))
         if port.condition is not None:
             c = c + port.condition
         latent, latent_table, latent_keep, extra = self._prepend(latent, port.latent_tokens, port.latent_keep)
@@ -162,6 +164,11 @@ class FluxAudio(Backbone):
 
 def _whole(keep: Tensor | None, x: Tensor) -> Tensor:
     return keep if keep is not None else torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+
+def _size(x: Tensor) -> Tensor:
+    """Root mean square of each sample ``(B, 1, 1)``, without gradient."""
+    return x.detach().float().square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6).to(x.dtype)
 
 
 def _film(x: Tensor, blocks: Tensor | None, i: int) -> Tensor:

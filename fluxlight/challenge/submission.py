@@ -116,7 +116,7 @@ def check_zip(path: str | Path, ids: Sequence[str] | None = None) -> list[str]:
         ValueError: not a zip.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"submission {path} does not exist")
+        raise FileNotFoundError(f"submission {path} does not exist: give the zip")
     try:
         with zipfile.ZipFile(path) as file:
             return list(_problems(file, ids))

@@ -28,6 +28,7 @@ def within(least: float, most: float = math.inf, kind: type = int) -> Callable[[
             raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
         if not least <= value <= most or not math.isfinite(value):
             wanted = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+            wanted = "a finite number" if least == -math.inf else wanted
             raise argparse.ArgumentTypeError(f"{text} is not possible: give {wanted}")
         return value
 
@@ -79,13 +80,13 @@ def settings_of(
     return {name: made[name] for name in vars(made) if name not in ("config", "weights_folder")}
 
 
-def named(what: str) -> Callable[[str], tuple[str, str]]:
-    """A type of argument: ``NAME=VALUE`` as a pair; ``what`` is how an error calls the shape."""
+def named(what: str, kind: Callable[[str], Any] = str) -> Callable[[str], tuple[str, Any]]:
+    """A type of argument: ``NAME=VALUE`` as a pair, the value of ``kind``; ``what`` is how an error calls the shape."""
 
-    def read(text: str) -> tuple[str, str]:
+    def read(text: str) -> tuple[str, Any]:
         name, sign, value = text.partition("=")
         if not sign or not name or not value:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return name, value
+        return name, kind(value)
 
     return read

@@ -41,7 +41,7 @@ def main(args: list[str]) -> int:
     # one line of ours in place of Python's two, which quote the source
     before, warnings.formatwarning = warnings.formatwarning, lambda said, *_, **__: f"fluxlight encode: {said}\n"
     try:
-        encode(**settings)
+        failed = encode(**settings)
     finally:
         warnings.formatwarning = before
-    return 0
+    return 1 if failed else 0

@@ -6,9 +6,10 @@ import argparse
 import math
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
-from fluxlight.cli.arguments import Arguments
+from fluxlight.cli.arguments import Arguments, within
 from fluxlight.progress import note
 
 
@@ -17,18 +18,7 @@ def _score(text: str) -> float | None:
     return None if text.lower() in ("none", "null") else _finite(text)
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not finite")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
+_finite, _positive = within(-math.inf, kind=float), within(1)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,13 +31,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
-    add("--model", default=None, help="model folder, bundle, run folder, or hf://user/name of the hub; without it the "
-        "small demo model that is installed with fluxlight")  # fmt: skip
+    add("--model", default=None, help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name "
+        "of the hub; without it the small demo model that is installed with fluxlight")  # fmt: skip
     add("--prompts", dest="file", default=None, metavar="FILE",
         help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
     add("--format", choices=("wav", "flac"), default="wav", help="of the files, 16 bit (wav)")
-    add("--seed", type=int, default=42, help="noise seed of the first prompt; prompt i has this plus i (42)")
+    add("--seed", type=within(0), default=42, help="noise seed of the first prompt; prompt i has this plus i (42)")
     add("--batch", type=_positive, default=8, help="clips at a time (8): speed and memory, not the result")
     add("--score", type=_score, help="score to ask for, or none (default: the model folder's)")
     add("--cfg", type=_finite, dest="cfg_weight", help="guidance weight (default: the model folder's)")
@@ -77,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
     add("--share", type=_finite, dest="weight", help="of the model itself in an average (0.5)")
     add("--raw", action="store_true", default=False, help="no post-processing: neither Demucs nor loudness")
     add("--weights", choices=("raw", "ema"), default="raw", help="raw or averaged weights of a bundle (raw)")
+    add("--head", metavar="NAME", help="score head to fill from a published file: GlobalAdaLN, InputAdd, ...")
+    add("--head-prefix", metavar="PREFIX", help="what stands before that head's names in the file")
+    add("--skip", action="append", default=[], metavar="PREFIX",
+        help="names of a published file to leave out: those of a score head")  # fmt: skip
     add("--device", default="auto", help="cpu, cuda, mps, or auto (auto: cuda if there is one)")
     add("--trust", action="append", default=[], metavar="PACKAGE",
         help="package beside fluxlight whose classes the model folder may name; runs its code")  # fmt: skip
@@ -95,20 +89,23 @@ def _run(given: dict[str, Any]) -> int:
     import torch
 
     from fluxlight.device import chosen
-    from fluxlight.generate.demo import demo
-    from fluxlight.generate.generator import Generator
+    from fluxlight.files import claimed, longest_name
     from fluxlight.generate.pipeline import Notice
     from fluxlight.generate.prompts import from_file, from_texts
     from fluxlight.generate.render import file_names, render
     from fluxlight.prompts import PromptsCut
+    from fluxlight.weights.fluxaudio import OtherFrequencies
 
-    for kind in (Notice, PromptsCut):
+    for kind in (Notice, PromptsCut, OtherFrequencies):
         warnings.simplefilter("always", kind)
     warnings.showwarning = lambda message, *_, **__: say(str(message))
     if bool(given["prompts"]) == (given["file"] is not None):
         raise ValueError('give prompts, either as arguments ("a calm piano piece") or with --prompts FILE')
     prompts = from_file(given["file"]) if given["file"] is not None else from_texts(given["prompts"])
-    file_names(prompts, given["format"])  # before anything is loaded
+    # before anything is loaded
+    if Path(given["out"]).is_file():
+        raise ValueError(f"--out {given['out']} is a file: choose a folder")
+    file_names(prompts, given["format"], longest_name(given["out"]))
     if threads := os.environ.get("FLUXLIGHT_THREADS"):
         torch.set_num_threads(int(threads))
     device = chosen(given["device"])
@@ -116,10 +113,7 @@ def _run(given: dict[str, Any]) -> int:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device} cannot be used ({str(error).splitlines()[0]}): try cpu") from None
-    where = {"weights": given["weights"], "device": device, "trust": given["trust"]}
-    model = given["model"] or str(demo())
-    hub = model.startswith("hf://")
-    generator = Generator.from_pretrained(model, **where) if hub else Generator.from_folder(model, **where)
+    generator = find_generator(given, device)
     generator.set_sampler(**find_sampler(given))
     generator.prefix = given.get("prefix", generator.prefix)
     generator.suffix = given.get("suffix", generator.suffix)
@@ -128,10 +122,11 @@ def _run(given: dict[str, Any]) -> int:
     if given["raw"]:
         generator.postprocess = []
     reward = find_reward(given["reward"]) if given["reward"] else None
-    rows = render(
-        generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
-        progress=True,
-    )  # fmt: skip
+    with claimed(given["out"], ("",), make=True):
+        rows = render(
+            generator, prompts, given["out"], given["seed"], given["batch"], given["best_of"], reward, given["format"],
+            progress=True,
+        )  # fmt: skip
     failed = [row for row in rows if row["error"]]
     for row in failed:
         say(f"{row['id']}: {row['error']}")
@@ -139,6 +134,25 @@ def _run(given: dict[str, Any]) -> int:
     what = f"{given['out']}/{rows[0]['file']}" if len(rows) == 1 and fine else given["out"]
     print(f"{fine} clip{'s' * (fine != 1)} -> {what}")
     return 1 if failed else 0
+
+
+def find_generator(given: dict[str, Any], device: str) -> Any:
+    """The generator of ``--model``: a folder, one of the hub, or a published file with what is said of its head."""
+    from fluxlight.generate.demo import demo
+    from fluxlight.generate.generator import Generator
+
+    model = given["model"] or str(demo())
+    of_file = {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
+    if Path(model).is_file():
+        from fluxlight.generate.published import from_published
+
+        return from_published(model, **of_file, weights=given["weights"], device=device)
+    if of_file:
+        flag = next(iter(of_file)).replace("_", "-")
+        raise ValueError(f"--{flag} is about a published file, and --model {model} is none: leave it out")
+    where = {"weights": given["weights"], "device": device, "trust": given["trust"]}
+    hub = model.startswith("hf://")
+    return Generator.from_pretrained(model, **where) if hub else Generator.from_folder(model, **where)
 
 
 def find_sampler(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
-"""What a training verb prints: errors, bars and results; of Lightning's own lines those that a user asked for."""
+"""What a verb prints: errors, bars and results, no commands; of Lightning's own lines those that a user asked for."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TextIO
+
+from fluxlight.files.printable import printable
 
 ASKED = ("lightning.pytorch.profilers", "lightning.pytorch.callbacks")
 """Loggers whose lines follow a setting: a profiler's report, the summary of the model, why a run stopped early."""
@@ -66,11 +69,29 @@ class Steady:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
-@contextmanager
-def steady() -> Iterator[None]:
+class Plain(Steady):
+    """A `Steady` stream on which foreign text (a file name, a caption) cannot command the terminal."""
+
+    def write(self, text: str) -> int:
+        """Write with a question mark for every command but a progress bar's own: up a line."""
+        super().write(text if re.fullmatch(r"(\x1b\[A)+", text) else printable(text))
+        return len(text)
+
+
+def steady() -> AbstractContextManager[None]:
     """Standard output and error as `Steady` streams within the block."""
+    return _streams(Steady)
+
+
+def plain() -> AbstractContextManager[None]:
+    """Standard output and error as `Plain` streams within the block."""
+    return _streams(Plain)
+
+
+@contextmanager
+def _streams(kind: type[Steady]) -> Iterator[None]:
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Steady(before[0]), Steady(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = kind(before[0]), kind(before[1])  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from fluxlight.tables import read_results
 
 
 def main(args: list[str]) -> int:
-    """Run the verb; a bad input is one line on stderr and exit code 2."""
+    """Run the verb."""
     parser = Arguments(
         prog="fluxlight rank",
         description="Points = systems strictly beaten, summed over the measures (ATTM challenge).",
@@ -23,21 +23,17 @@ def main(args: list[str]) -> int:
     parser.add_argument("--higher", nargs="*", default=[], metavar="MEASURE",
                         help="measures where large wins, besides those called so (CLAP, reward, MOS)")  # fmt: skip
     chosen = parser.parse_args(args)
-    try:
-        results = read_results(chosen.results)
-        if chosen.measures:
-            known = {m for row in results.values() for m in row}
-            if unknown := sorted(set(chosen.measures) - known):
-                raise ValueError(
-                    f"--measures: {', '.join(unknown)} is in no row (there are {', '.join(sorted(known))})"
-                )
-            results = {system: {m: row[m] for m in chosen.measures if m in row} for system, row in results.items()}
-        measures = list(dict.fromkeys(m for row in results.values() for m in row))
-        lower = lower_measures(measures, chosen.lower, chosen.higher)
-        points, rank = borda_points(results, lower), borda_rank(results, lower)
-    except (ValueError, OSError) as error:
-        print(f"fluxlight rank: {error}", file=sys.stderr)
-        return 2
+    results = read_results(chosen.results)
+    if chosen.measures:
+        known = {m for row in results.values() for m in row}
+        if unknown := sorted(set(chosen.measures) - known):
+            raise ValueError(
+                f"--measures: {', '.join(unknown)} is in no row: choose among {', '.join(sorted(known))}"
+            )
+        results = {system: {m: row[m] for m in chosen.measures if m in row} for system, row in results.items()}
+    measures = list(dict.fromkeys(m for row in results.values() for m in row))
+    lower = lower_measures(measures, chosen.lower, chosen.higher)
+    points, rank = borda_points(results, lower), borda_rank(results, lower)
     for system in sorted(results, key=lambda name: (rank[name], name)):
         print(f"{rank[system]:4d}  {points[system]:4d} points  {system}")
     # beside the ranking, not in it: its lines are read by other programs

@@ -46,7 +46,7 @@ def main(args: list[str]) -> int:
     except BadSubmission as error:
         for problem in error.problems:
             # a name in a zip may hold anything, terminal codes too
-            print("".join(letter if letter.isprintable() else "?" for letter in problem))
+            print(problem)
         print(f"fluxlight submit: {len(error.problems)} problems, see above", file=sys.stderr)
         return 1
     return 0

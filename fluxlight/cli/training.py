@@ -219,6 +219,7 @@ def reason(text: str) -> str:
         r"Type .* expects a .*: module '(\S+)' has no attribute '(\w+)'.*",
         lambda m: f"{m[1]} has no class {m[2]}{hint.replace(', or', ': give', 1)}", what,
     )  # fmt: skip
+    what = re.sub(r"File does not exist: '?([^']+)'?", r"\1 does not exist: give a YAML file", what)
     given = re.findall(r"Given value: (.+)", text)
     if given and (nested := re.fullmatch(r"NestedArg\(key='(.*)', val='?(.*?)'?\)", given[-1])):
         what += f" (given: {nested[1]} {nested[2]})"

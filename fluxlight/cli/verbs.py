@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from fluxlight.files.printable import printable
+
 TRAINER = "fluxlight.cli.training"
 VERBS: dict[str, tuple[str, str]] = {
     "fit": (TRAINER, "train a stage, or a judge, from its YAML"),
@@ -16,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": (TRAINER, "draw candidates for training captions"),
     "corpus": ("fluxlight.cli.corpus", "render the embedded corpus into the cache folder"),
     "encode": ("fluxlight.cli.encode", "turn audio and captions into a latent store, or prompts into a slice"),
+    "store": ("fluxlight.cli.store", "join, convert, verify latent stores; append a column of scores"),
     "score": ("fluxlight.cli.score", "score candidates: reward and CLAP"),
     "listen": ("fluxlight.cli.listen", "make a blind page on which listeners compare two systems"),
     "winrate": ("fluxlight.cli.winrate", "listeners' votes to a win rate with interval, alone and with judges"),
@@ -27,12 +30,20 @@ VERBS: dict[str, tuple[str, str]] = {
     "postprocess": ("fluxlight.cli.postprocess", "clean and level a folder of clips: Demucs and loudness"),
     "submit": ("fluxlight.cli.submit", "make the challenge's zip, or check one"),
     "ladders": ("fluxlight.cli.ladders", "damage real audio by known steps and see what every measure says"),
+    "headroom": ("fluxlight.cli.headroom", "which part of a gap to real clips is codec, generator or judge"),
     "error-rates": ("fluxlight.cli.error_rates", "how often a table raises a false alarm or sees a known damage"),
+    "report-card": ("fluxlight.cli.report_card", "what the judges are worth, once, as the file that tables show"),
     "rank": ("fluxlight.cli.rank", "rank systems by the challenge rule: points for every system beaten"),
     "weights": ("fluxlight.cli.weights", "list the published files a config needs, or fetch one"),
     "retrieval": ("fluxlight.cli.retrieval", "measure how well the embedded CLAPs find the right clip"),
     "params": ("fluxlight.cli.params", "count a stage's parameters against the 500 M of the track"),
 }
+
+INPUT = (
+    ValueError, ImportError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError
+)  # fmt: skip
+"""Errors that another input mends; so does one of the packages that read configurations. All others are failures."""
+READERS = ("omegaconf", "jsonargparse")
 
 
 def usage() -> str:
@@ -55,11 +66,12 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
 
     Args:
         args: the command line without the program's name; ``sys.argv`` when None.
-        standalone: True prints an error as one line and returns its exit code (2; 130 after Ctrl-C); False raises it,
-            for callers within the process. Set FLUXLIGHT_DEBUG=1 for tracebacks.
+        standalone: True prints an error as one line and returns its exit code; False raises it, for callers within the
+            process. Set FLUXLIGHT_DEBUG=1 for tracebacks.
 
     Returns:
-        The exit code, 0 when all went well.
+        The exit code: 0 when all went well, 2 for an input that cannot be used, 1 for what failed (a full disk, no
+        network), 130 after Ctrl-C.
     """
     # before torch is loaded: idle threads soon sleep instead of spinning, which costs tenfold when the cores are busy
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -83,28 +95,40 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
     except Exception as error:
         if os.environ.get("FLUXLIGHT_DEBUG"):
             raise
-        print(f"fluxlight {args[0]}: {one_line(error)}", file=sys.stderr)
-        return 2
+        print(printable(f"fluxlight {args[0]}: {one_line(error)}"), file=sys.stderr)
+        return 2 if _of_input(error) else 1
 
 
 def _run(args: list[str]) -> int:
     verb, rest = args[0], args[1:]
     if verb not in VERBS:
         raise ValueError(f"unknown verb {verb!r}: choose one of {', '.join(VERBS)}")
+    from fluxlight.cli.arguments import plain_warnings
+
     module = importlib.import_module(VERBS[verb][0])
     if VERBS[verb][0] == TRAINER:
+        from fluxlight.weights.fluxaudio import OtherFrequencies
+
         # short names of callbacks on a command line: the one place where the library looks at them
         callbacks = importlib.import_module("callbacks")
-        return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
-    from fluxlight.cli.arguments import plain_warnings
+        with plain_warnings(f"fluxlight {verb}", OtherFrequencies):
+            return int(module.run([verb, *rest], callbacks.SaveRunConfig) or 0)
+    from fluxlight.cli.output import plain
     from fluxlight.clips.found import LeftAside
 
     try:
-        with plain_warnings(f"fluxlight {verb}", LeftAside):
+        with plain(), plain_warnings(f"fluxlight {verb}", LeftAside):
             return int(module.main(rest) or 0)
     except SystemExit as end:
         # argparse has printed its own line
         return end.code if isinstance(end.code, int) else 2
+
+
+def _of_input(error: BaseException) -> bool:
+    """Whether another input mends it."""
+    kinds = [(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__]
+    configured = any(home in READERS or name == "MisconfigurationException" for home, name in kinds)
+    return isinstance(error, INPUT) or configured
 
 
 def one_line(error: BaseException) -> str:
@@ -112,7 +136,7 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror + (f": {error.filename}" if error.filename else "")
-    plain = isinstance(error, ValueError | OSError | ImportError)
+    plain = isinstance(error, OSError) or _of_input(error)
     return text if plain else f"{type(error).__name__}: {text} (FLUXLIGHT_DEBUG=1 shows where)"
 
 

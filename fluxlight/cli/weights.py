@@ -67,26 +67,29 @@ def _row(need: Need, check: bool) -> dict[str, Any]:
 
     entry = CATALOGUE.get(need.name)
     wanted = Path(need.path).expanduser() if need.path else weights_folder() / need.name
+    wrong: list[str] = []
     try:
         locate(need.name, need.path)
-        present, lacks = True, []
+        there, lacks = True, []
     except FileNotFoundError:
-        present = False
-        lacks = entry.lacks(wanted) if entry and wanted.is_dir() else []
+        there, lacks = False, entry.lacks(wanted) if entry and wanted.is_dir() else []
+    except ValueError:
+        there, lacks = True, []
+    if entry is not None and there:
+        wrong = verify(entry, wanted) if check else entry.faults(wanted, sized=need.path is None)
     row: dict[str, Any] = {
-        "name": need.name, "present": present, "looked_for": str(wanted), "lacks": lacks,
-        "needed_by": need.asked_by, "optional": need.optional, "wrong": [],
+        "name": need.name, "present": there and not wrong, "looked_for": str(wanted), "lacks": lacks,
+        "needed_by": need.asked_by, "optional": need.optional, "wrong": wrong,
     }  # fmt: skip
     if entry is not None:
         sizes = [remote.size for remote in entry.files]
         row |= {
             "what": entry.what, "published": entry.page, "licence": entry.licence, "alternative": entry.alternative,
             "bytes": sum(s for s in sizes if s) if sizes and all(sizes) else None,
+            "numbers": sum(remote.numbers for remote in entry.files if remote.numbers > 1),
             "checksums": {remote.path or entry.name: remote.checksum for remote in entry.files if remote.checksum},
             "here": _size(wanted) if wanted.exists() else None, "fetch": _offer(entry),
         }  # fmt: skip
-        if present and check:
-            row["wrong"] = verify(entry, wanted)
     return row
 
 
@@ -100,13 +103,14 @@ def _size(path: Path) -> int:
 
 def _text(row: dict[str, Any]) -> str:
     absent = "absent (optional)" if row["optional"] else "MISSING" if row["needed_by"] else "absent"
-    state = "present" if row["present"] else absent
+    state = "present" if row["present"] else "WRONG" if row["wrong"] else absent
     head = f"{row['name']}: {state}"
     if "what" not in row:
         lines = [head, f"  looked for  {row['looked_for']}", "  published   unknown to fluxlight"]
         return "\n".join(lines)
-    here = f" ({_human(row['here'])})" if row["present"] else ""
+    here = f" ({_human(row['here'])})" if row["here"] is not None else ""
     size = f"{_human(row['bytes'])} ({row['bytes']:,} bytes)" if row["bytes"] else UNKNOWN
+    size += f" ({row['numbers']:,} numbers)" if row["numbers"] else ""
     sums = ", ".join(f"{name} {value}" for name, value in row["checksums"].items())
     lines = [
         f"{head}; {row['what']}" + (f"; needed by {row['needed_by']}" if row["needed_by"] else ""),
@@ -114,9 +118,10 @@ def _text(row: dict[str, Any]) -> str:
         f"  published   {row['published']}, licence {row['licence']}",
         f"  size        {size}; checksum {sums or UNKNOWN}",
     ]
+    lines += [f"  wrong       {line}" for line in row["wrong"]]
     if not row["present"]:
         lines.append(f"  get it      {row['fetch'] or 'by hand'}; embedded alternative: {row['alternative']}")
-    return "\n".join(lines + [f"  WRONG       {line}" for line in row["wrong"]])
+    return "\n".join(lines)
 
 
 def _summary(rows: list[dict[str, Any]], of_config: bool) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from fluxlight.clips.write import write_audio
-from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl
+from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, write_jsonl
 from fluxlight.types import Candidate
 
 ROWS = "candidates.jsonl"
@@ -82,7 +82,27 @@ def open_folder(folder: str | Path) -> set[Key]:
     float tolerance; `write_batch` skips the keys that are there.
     """
     mend_jsonl(Path(folder) / ROWS)
+    return done_in(folder)
+
+
+def done_in(folder: str | Path) -> set[Key]:
+    """The keys that are done, of a folder that is left as it is."""
     return {key_of(row) for row in read_candidates(folder, missing_ok=True) if not row.error}
+
+
+def put_in_order(folder: str | Path, keys: Sequence[Key]) -> None:
+    """Sort the rows of ``keys`` into their order, all others staying where they are.
+
+    Rows of several processes come as they are made, and `fluxlight score` cuts its batches from the order of rows.
+    """
+    path, place = Path(folder) / ROWS, {key: number for number, key in enumerate(keys)}
+    rows = mend_jsonl(path)
+    spots = [spot for spot, row in enumerate(rows) if key_of(row) in place]
+    ordered = sorted((rows[spot] for spot in spots), key=lambda row: place[key_of(row)])
+    if [rows[spot] for spot in spots] != ordered:
+        for spot, row in zip(spots, ordered, strict=True):
+            rows[spot] = row
+        write_jsonl(path, rows)
 
 
 def write_batch(

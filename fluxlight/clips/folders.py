@@ -12,6 +12,7 @@ from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.clips.found import LeftAside, find_audio
 from fluxlight.clips.spread import pooled
 from fluxlight.files import some_names
+from fluxlight.files.costs import read_costs, total
 from fluxlight.tables import clip_name, first_double, same
 
 SUFFIXES = (".wav", ".flac", ".mp3")
@@ -55,7 +56,7 @@ def clips_there(folder: str | os.PathLike[str], ids: Sequence[str], system: str 
 def _clips_of(folder: Path, system: str) -> tuple[dict[str, list[Path]], str]:
     """Name without suffix -> audio files in a folder, and what else is there, in words."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"system {system}: folder {folder} does not exist")
+        raise FileNotFoundError(f"system {system}: folder {folder} does not exist: give one of clips")
     found: dict[str, list[Path]] = {}
     if (folder / ROWS).is_file():
         for row in read_candidates(folder):
@@ -77,7 +78,8 @@ def found_name(id: str, found: Container[str]) -> str:
 def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a rendered folder says about itself; else nothing.
 
-    That is weights, sampler, first noise seed, post-processing, and as ``spread`` that of its normalised latents.
+    That is weights, sampler, first noise seed, post-processing, as ``spread`` that of its normalised latents, and
+    where the run folder above knows it, updates and clips of the whole way to its weights.
     """
     if not (Path(folder) / ROWS).is_file():
         return {}
@@ -88,18 +90,29 @@ def rendering_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
     first = rows[0]
     said: dict[str, Any] = {key: first.extra[key] for key in ("codec", "step") if key in first.extra}
     # the rest of a sampler's settings is in the run's config.yaml
-    said |= {key: first.extra.get("sampler", {}).get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    sampler = first.extra.get("sampler", {})
+    said |= {key: sampler.get(key) for key in ("score", "cfg_weight", "steps", "method")}
+    said |= {key: sampler[key] for key in ("negative", "negative_score") if key in sampler}
+    said |= {"guidance": named(sampler["guidance"])} if sampler.get("guidance") else {}
     noted = {"postprocess": "; ".join(notes)} if notes else {}
     wide = pooled([row.extra.get("spread") for row in rows])
     said |= {} if wide is None else {"spread": wide.plain()}
+    if stages := read_costs(Path(folder).resolve().parent):
+        said |= {"updates in all": total(stages)["updates"], "clips in all": total(stages)["clips"]}
     return {"checkpoint": first.checkpoint, "noise_seed": min(row.seed for row in rows), **noted, **said}
+
+
+def named(part: dict[str, Any]) -> str:
+    """A part that was recorded by class path and settings, in one word: ``Rescaled(strength=1.0)``."""
+    settings = ", ".join(f"{name}={value}" for name, value in (part.get("init_args") or {}).items())
+    return f"{part['class_path'].rpartition('.')[2]}({settings})"
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Every audio file below ``folder``, sorted by its path there; a `LeftAside` warning names what was not taken."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"reference folder {folder} does not exist")
+        raise FileNotFoundError(f"reference folder {folder} does not exist: give one of clips")
     found = find_audio(folder, SUFFIXES)
     if found.dangling:
         lost = f"{len(found.dangling)} links lead nowhere: {some_names(found.dangling)}"

@@ -54,7 +54,9 @@ def updates(trainer: L.Trainer, batches: int) -> int:
 
 
 def is_last(trainer: L.Trainer) -> bool:
-    """True once the last update of the run is done; asked when a batch has ended, or later."""
+    """True once the last update of the run is done, or a guard has ended it; asked when a batch has ended, or later."""
+    if getattr(getattr(trainer, "lightning_module", None), "kept", None) is not None:
+        return True
     if 0 <= trainer.max_steps <= trainer.global_step:
         return True
     epochs = trainer.max_epochs or 0

@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from fluxlight.clips.candidates import read_candidates
 from fluxlight.data.store import LatentStore
 from fluxlight.files import hash_of, read_jsonl
+from fluxlight.tables import first_double
 from fluxlight.types import Batch
 
 
 def read_selection(path: str | Path, verb: str) -> list[dict[str, Any]]:
-    """Rows of a selection file; an absent or empty one is a clear error."""
+    """Rows of a selection file, each clip once and under the caption that it was drawn for.
+
+    What a clip was drawn for is what candidates.jsonl beside the file says.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is empty, a row lacks its id or prompt, takes a clip that another row has or that was drawn for
+            another caption.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"selection {path} is missing: make it with 'fluxlight select {verb}'")
     rows = read_jsonl(path)
@@ -25,7 +35,28 @@ def read_selection(path: str | Path, verb: str) -> list[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if lacking := sorted({"id", "prompt"} - row.keys()):
             raise ValueError(f"selection {path} row {number} has no {lacking[0]}: run 'fluxlight select {verb}' again")
+    if double := first_double(" ".join(_latents(row)) for row in rows):
+        before, again = double
+        raise ValueError(
+            f"selection {path}: rows {before + 1} and {again + 1} are the same ({', '.join(_latents(rows[again]))}): "
+            "take one of them out; data.oversample repeats all"
+        )
+    drawn = {row.latent: (row.id, row.prompt) for row in read_candidates(Path(path).parent, missing_ok=True)}
+    for number, row in enumerate(rows, 1):
+        for latent in _latents(row):
+            id, prompt = drawn.get(latent, (row["id"], row["prompt"]))
+            if (id, prompt) != (row["id"], row["prompt"]):
+                raise ValueError(
+                    f"selection {path} row {number}: {latent} was drawn for {id!r}, {prompt!r}, but the row says "
+                    f"{row['id']!r}, {row['prompt']!r}: run 'fluxlight select {verb}' again"
+                )
     return rows
+
+
+def _latents(row: dict[str, Any]) -> list[str]:
+    """Files of the clips of a row: an expert's, or winner's and loser's."""
+    sides = [row, *(row[side] for side in ("winner", "loser") if isinstance(row.get(side), dict))]
+    return [str(side["latent"]) for side in sides if side.get("latent")]
 
 
 class Generated:

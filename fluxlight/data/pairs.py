@@ -24,14 +24,17 @@ class Pairs:
             that is of another prompt than the row has ``id`` and ``prompt`` of its own.
         folder: where latents are.
         store: the training store, for the texts.
+        spread: as in `Generated`, of winners and of losers: what they differ in is then no difference of spread.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]], folder: Path, store: LatentStore) -> None:
+    def __init__(
+        self, rows: Sequence[dict[str, Any]], folder: Path, store: LatentStore, spread: float | None = None
+    ) -> None:
         for row in rows:
             if row["winner"]["latent"] == row["loser"]["latent"]:
                 raise ValueError(f"pair of {row['id']} sets a clip against itself: run 'fluxlight select pairs' again")
         self.winner, self.loser = (
-            Generated([{"id": r["id"], "prompt": r["prompt"], **r[side]} for r in rows], folder, store)
+            Generated([{"id": r["id"], "prompt": r["prompt"], **r[side]} for r in rows], folder, store, spread)
             for side in ("winner", "loser")
         )
         self.ids = [str(row["id"]) for row in rows]
@@ -52,20 +55,24 @@ class PairData(SFTData):
         pairs: ``pairs.jsonl`` of ``fluxlight select pairs``; its latents lie beside it.
         held_out: share of the prompts whose pairs are not trained on (`kept_out`), to see whether what is learned
             holds for others.
+        spread: root mean square that the normalised latents of winners, and those of losers, are brought to, see
+            `Generated`; null: as drawn.
         **settings: of `SFTData`.
     """
 
-    def __init__(self, pairs: str | None = None, held_out: float = 0.0, **settings: Any) -> None:
+    def __init__(
+        self, pairs: str | None = None, held_out: float = 0.0, spread: float | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
         if not 0 <= held_out < 1:
             raise ValueError(f"data.held_out is {held_out}: it is a share, 0 up to below 1")
-        self.pairs, self.held_out = pairs, held_out
+        self.pairs, self.held_out, self.spread = pairs, held_out, spread
 
     def rows(self) -> Pairs:
         """The pairs."""
         if self.pairs is None:
             raise ValueError("data.pairs is not set: give pairs.jsonl of 'fluxlight select pairs'")
-        return Pairs(read_selection(self.pairs, "pairs"), Path(self.pairs).parent, self.store)
+        return Pairs(read_selection(self.pairs, "pairs"), Path(self.pairs).parent, self.store, self.spread)
 
     def name_of(self, number: int) -> str:
         """A line of the pairs."""

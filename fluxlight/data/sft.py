@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fluxlight.data import course
-from fluxlight.data.prompts import PromptBatches, candidate_prompts, slice_prompts
+from fluxlight.data.prompts import Planned, PromptBatches, candidate_prompts, slice_prompts
 from fluxlight.data.samplers import BatchStream, Stream
 from fluxlight.data.store import LatentStore
 from fluxlight.files import hash_of
@@ -79,6 +79,7 @@ class SFTData(L.LightningDataModule):
         slice_seed: noise seed of prompt i of the slice is slice_seed + i (published: 42 and 55, FACTS section 4).
         candidates: what ``predict`` draws.
         reference: statistics file of the reference set, for the callbacks that measure; null: no FAD.
+        score_column: scores that were appended to the store (``fluxlight store column``), in place of its own.
         num_workers: processes that read batches; 0 is right for a store in the page cache.
     """
 
@@ -96,11 +97,12 @@ class SFTData(L.LightningDataModule):
         reference: str | None = None,
         num_workers: int = 0,
         stream: str = "",
+        score_column: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or batches_per_epoch < 1:
             raise ValueError(f"batch_size {batch_size} and batches_per_epoch {batches_per_epoch} must be at least 1")
-        self.store = LatentStore(store)
+        self.store = LatentStore(store, score_column)
         self.slice = LatentStore(slice) if slice else None
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
         self.stream = stream
@@ -167,14 +169,18 @@ class SFTData(L.LightningDataModule):
         cut = [[item for one in part for item in one] for part in parts]
         return self._loader(self.slice, cut)
 
+    def _planned(self) -> list[Planned]:
+        c = self.candidates
+        return candidate_prompts(self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed, c.skip)
+
+    def planned(self) -> list[tuple[str, int]]:
+        """(id, seed) of every candidate that ``predict`` draws, in order."""
+        return [(self.store.rows[row]["id"], seed) for batch in self._planned() for row, seed in batch]
+
     def predict_dataloader(self) -> DataLoader:
         """Prompts of candidates that are not there yet."""
-        c = self.candidates
-        batches = candidate_prompts(
-            self.store, c.prompts, c.per_prompt, c.seed, c.batch_size, self.seed, c.skip
-        )
-        ids = [row["id"] for row in self.store.rows]
-        missing = [batch for batch in batches if not {(ids[row], seed) for row, seed in batch} <= self.done]
+        rows = self.store.rows
+        missing = [b for b in self._planned() if not {(rows[row]["id"], seed) for row, seed in b} <= self.done]
         rank, world = self._place
         return self._loader(self.store, missing[rank::world])
 

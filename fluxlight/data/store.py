@@ -1,16 +1,18 @@
-"""The packed latent store: one folder of plain arrays, read by memory map, for a training set or for a list of prompts.
+"""The packed latent store: one folder of plain arrays, for a training set or for a list of prompts.
 
 | file | content |
 |---|---|
-| meta.json | identities of codec, encoders and reward, sizes, statistics, quantiles; written last |
-| rows.jsonl | one row a clip: id, caption, tags, where its audio is |
+| meta.json | version, identities of codec, encoders and reward, sizes, statistics, files with checksums; written last |
+| rows.jsonl, rows.index.npy | one row a clip: id, caption, tags, its audio; where each begins, hash of its id |
 | tokens.npy, offsets.npy | tokens of every distinct text, unpadded ``(sum n_i, E)`` fp16; where each starts |
 | text_row.npy, text_c.npy | text of each clip ``(N,)``; global embedding of every distinct text ``(texts, C)`` |
 | mean.npy, std.npy | latents ``(N, L, D)``, codec units; none in a store of prompts, no std for a deterministic codec |
 | score.npy | reward of each clip ``(N,)`` |
 
-Texts 0 and 1 are the empty and the negative text of guidance. A text is stored once and unpadded: at 535 k clips
-padded features would be 84 GB (FACTS section 8).
+A column of more than 2 GB goes on in ``mean.00001.npy`` and so on. Latents are float16, or float32 where they were
+asked to be. Texts 0 and 1 are the empty and the negative text of guidance. A text is stored once and unpadded: at 535 k
+clips padded features would be 84 GB (FACTS section 8). Stores of version 1 (one file a column, float32, no index and no
+checksums) are read as they are; ``fluxlight store convert`` makes them version 2.
 """
 
 from __future__ import annotations
@@ -24,11 +26,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fluxlight.files import content, hash_of, read_json, read_jsonl
+from fluxlight.data.columns import Column, floats
+from fluxlight.data.rows import Rows
+from fluxlight.files import content, hash_of, read_json
 from fluxlight.tables import first_double
 from fluxlight.types import Batch, PromptBatch
 
-VERSION = 1
+VERSIONS = (1, 2)
+SMALL = 16 << 20
+"""Bytes up to which a column is read once and kept."""
 
 
 class LatentStore:
@@ -36,25 +42,27 @@ class LatentStore:
 
     Args:
         folder: made by ``fluxlight encode``.
+        score_column: an appended column in place of the store's own scores; None: those.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, score_column: str | None = None) -> None:
         self.folder = Path(folder)
         if not (self.folder / "meta.json").is_file():
             state = "is not finished" if self.folder.is_dir() else "does not exist"
             raise FileNotFoundError(f"store {self.folder} {state}: make it with 'fluxlight encode --out {self.folder}'")
         self.meta: dict[str, Any] = read_json(self.folder / "meta.json")
-        if self.meta.get("version") != VERSION:
+        if self.meta.get("version") not in VERSIONS:
             raise ValueError(
-                f"store {self.folder} has version {self.meta.get('version')}, this fluxlight reads {VERSION}: "
-                "encode it again"
+                f"store {self.folder} has version {self.meta.get('version')}, this fluxlight reads "
+                f"{' and '.join(map(str, VERSIONS))}: use the fluxlight that made it, or encode it again"
             )
-        self.rows = read_jsonl(self.folder / "rows.jsonl")
-        self.offsets, self.text_row = self._array("offsets"), self._array("text_row")
-        self.tokens, self.text_c = self._array("tokens"), self._array("text_c")
-        self.mean = self._array("mean") if self.meta["latents"] else None
-        self.std = self._array("std") if self.meta["has_std"] else None
-        self.score = self._array("score") if self.meta["has_score"] else None
+        self.rows = self._rows()
+        self.offsets, self.text_row = self._column("offsets"), self._column("text_row")
+        self.tokens, self.text_c = self._column("tokens"), self._column("text_c")
+        self.mean = self._column("mean") if self.meta["latents"] else None
+        self.std = self._column("std") if self.meta["has_std"] else None
+        self.score_name = "score" if score_column is None else f"column.{score_column}"
+        self.score = self._score(score_column)
         lengths = {"rows.jsonl": len(self.rows), "text_row.npy": len(self.text_row)}
         lengths |= {
             f"{k}.npy": len(v)
@@ -66,21 +74,55 @@ class LatentStore:
                 raise ValueError(
                     f"store {self.folder}: {name} has {length} rows, meta.json says {self.meta['n']}: encode it again"
                 )
-        require_keys(self.rows, f"store {self.folder}")
+        if double := self.rows.double():
+            raise _doubled(f"store {self.folder}", self.rows[double[1]]["id"], *double)
         if self.score is not None and (bad := int((~np.isfinite(self.score)).sum())):
             raise ValueError(
-                f"store {self.folder}: score.npy holds {bad} non-finite score(s): delete the folder and encode it again"
+                f"store {self.folder}: {self.score_name}.npy holds {bad} non-finite score(s): "
+                f"{'delete the folder and encode it' if score_column is None else 'append it'} again"
             )
 
-    def _array(self, name: str) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        try:
-            # small arrays into memory, large ones mapped
-            return np.load(path, mmap_mode="r" if path.stat().st_size > 1 << 20 else None)
-        except (OSError, ValueError, EOFError):
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Appended columns: name -> where they are from."""
+        return self.meta.get("columns", {})
+
+    def _score(self, name: str | None) -> np.ndarray | None:
+        if name is None:
+            return np.asarray(self._column("score")) if self.meta["has_score"] else None
+        if name not in self.columns:
+            there = ", ".join(self.columns) or "none"
             raise ValueError(
-                f"store {self.folder}: {name}.npy is missing or damaged: delete the folder and encode it again"
-            ) from None
+                f"store {self.folder} has no column {name!r} (there is {there}): append it with "
+                f"'fluxlight store column {self.folder} --name {name} --table scores.tsv'"
+            )
+        return self.appended(name)
+
+    def appended(self, name: str) -> np.ndarray:
+        """An appended column ``(N,)``, which may lack values (NaN) of rows that came after it."""
+        return np.asarray(self._column(f"column.{name}"))
+
+    def _files(self, name: str, ending: str = "npy") -> list[Path]:
+        files = self.meta.get("files", {}).get(name)
+        return [self.folder / file["name"] for file in files] if files else [self.folder / f"{name}.{ending}"]
+
+    def _rows(self) -> Rows:
+        (path,), kept = self._files("rows", "jsonl"), self.meta.get("files", {}).get("index")
+        try:
+            if kept is None:
+                return Rows(path)
+            return Rows(path, self.folder / kept[0]["name"], self.meta["files"]["rows"][0]["sha256"])
+        except ValueError as error:
+            raise ValueError(f"store {self.folder}: {error}: delete the folder and encode it again") from None
+
+    def _column(self, name: str) -> Any:
+        """A column: read and kept where it is small, read row by row where it is not."""
+        try:
+            column = Column(self._files(name))
+        except ValueError as error:
+            raise ValueError(f"store {self.folder}: {error}: delete the folder and encode it again") from None
+        size = column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+        return np.asarray(column) if size <= SMALL else column
 
     def __len__(self) -> int:
         return int(self.meta["n"])
@@ -97,12 +139,11 @@ class LatentStore:
             id: of the clip.
             caption: what it must be called there; None asks for the id alone.
         """
-        try:
-            found = self._positions[id]
-        except KeyError:
+        found = self.rows.find(id)
+        if found is None:
             raise ValueError(
                 f"clip {id!r} is not in store {self.folder}: the rows were made from another store"
-            ) from None
+            )
         if caption is not None and self.rows[found]["caption"] != caption:
             raise ValueError(
                 f"clip {id!r} has the caption {self.rows[found]['caption']!r} in store {self.folder}, but the row was "
@@ -110,23 +151,32 @@ class LatentStore:
             )
         return found
 
-    @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {row["id"]: i for i, row in enumerate(self.rows)}
-
     def _text(self, texts: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-        length = int(self.meta["text_len"])
-        out = torch.zeros(len(texts), length, int(self.meta["text_dim"]))
-        for row, text in enumerate(texts):
-            tokens = self.tokens[self.offsets[text] : self.offsets[text + 1]][:length]
-            out[row, : len(tokens)] = torch.from_numpy(np.array(tokens, dtype=np.float32))
-        return out, torch.from_numpy(np.array(self.text_c[np.asarray(texts)], dtype=np.float32))
+        length, index = int(self.meta["text_len"]), np.asarray(texts, dtype=np.int64)
+        # as they are stored, then converted in one go
+        out = np.empty((len(index), length, int(self.meta["text_dim"])), self.tokens.dtype)
+        starts = np.asarray(self.offsets[index])
+        counts = np.minimum(np.asarray(self.offsets[index + 1]) - starts, length)
+        if isinstance(self.tokens, Column):
+            self.tokens.ask(starts, counts)
+        for row, start, count in zip(out, starts.tolist(), counts.tolist(), strict=True):
+            if isinstance(self.tokens, Column):
+                self.tokens.span(start, start + count, row[:count])
+            else:
+                row[:count] = self.tokens[start : start + count]
+            row[count:] = 0
+        return floats(out), floats(self.text_c[index])
 
     @cached_property
     def checksum(self) -> str:
         """Sixteen digits over what is trained on: latents, scores, texts and statistics, wherever the folder lies."""
-        names = ("tokens", "offsets", "text_row", "text_c", "mean", "std", "score")
-        files = {name: content(path) for name in names if (path := self.folder / f"{name}.npy").is_file()}
+        names = ("tokens", "offsets", "text_row", "text_c", "mean", "std", self.score_name)
+        files: dict[str, Any] = {}
+        for name in names:
+            paths = [path for path in self._files(name) if path.is_file()]
+            if paths:
+                found = [content(path) for path in paths]
+                files[name] = found[0] if len(found) == 1 else found
         return hash_of([files, self.meta.get("latent_mean"), self.meta.get("latent_std")])
 
     @property
@@ -177,8 +227,8 @@ class LatentStore:
         index = np.asarray(indices, dtype=np.int64)
         text, text_c = self._text(self.text_row[index])
         return Batch(
-            mean=_tensor(self.mean[index]), std=None if self.std is None else _tensor(self.std[index]),
-            text=text, text_c=text_c, score=None if self.score is None else _tensor(self.score[index]),
+            mean=floats(self.mean[index]), std=None if self.std is None else floats(self.std[index]),
+            text=text, text_c=text_c, score=None if self.score is None else floats(self.score[index]),
             index=torch.from_numpy(index),
         )  # fmt: skip
 
@@ -194,13 +244,17 @@ class LatentStore:
 
 def require_keys(rows: Sequence[dict[str, Any]], where: str) -> None:
     """Raise where two rows have one id: ids are what candidates, experts and pairs find their caption by."""
-    if double := first_double(row["id"] for row in rows):
-        before, again = double
-        raise ValueError(
-            f"{where}: id {rows[again]['id']!r} is given twice, in rows {before + 1} and {again + 1}: "
-            "give every row an id of its own, and encode to a new folder"
-        )
+    require_ids([row["id"] for row in rows], where)
 
 
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float32))
+def require_ids(ids: Sequence[str], where: str) -> None:
+    """Raise where an id stands twice."""
+    if double := first_double(ids):
+        raise _doubled(where, ids[double[1]], *double)
+
+
+def _doubled(where: str, id: str, before: int, again: int) -> ValueError:
+    return ValueError(
+        f"{where}: id {id!r} is given twice, in rows {before + 1} and {again + 1}: "
+        "give every row an id of its own, and encode to a new folder"
+    )

@@ -61,17 +61,8 @@ class Sizes:
 
 
 def read_laion(path: Path) -> dict[str, Tensor]:
-    """The state dict of a LAION-CLAP checkpoint under its own names, without ``module.`` and counted tables.
-
-    Read with ``weights_only=True``; numpy's numbers, which its training wrote beside the weights, are let through.
-    """
-    import numpy as np
-
-    scalar = np.float64(0).__reduce__()[0]
-    safe: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    safe += [np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
-    state = read_weights(path, "LAION-CLAP checkpoint", REMEDY, allow=safe)
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    """The state dict of a LAION-CLAP checkpoint under its own names, without ``module.`` and counted tables."""
+    state = read_weights(path, "LAION-CLAP checkpoint", REMEDY)
     if any("mel_conv2d" in key or "fusion_model" in key for key in state):
         raise ValueError(f"{path} is a fusion model, which takes four crops of a clip: {REMEDY}")
     check_finite(state, str(path), REMEDY)

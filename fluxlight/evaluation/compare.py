@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from fluxlight.clips.faults import LENGTH_TOLERANCE
+from fluxlight.evaluation.differences import comparisons, distance_of, score_of
 from fluxlight.evaluation.measure import PerClip
 from fluxlight.evaluation.sets import SetMeasure, set_measures
 from fluxlight.metrics.clap_score import retrieval, shuffled_scores
 from fluxlight.metrics.diversity import diversity, diversity_per_prompt
 from fluxlight.metrics.reference import Reference
-from fluxlight.metrics.resampling import distance_change, jackknife
-from fluxlight.metrics.statistics import holm, paired, spearman, t_interval
+from fluxlight.metrics.resampling import DRAWS
+from fluxlight.metrics.statistics import paired, spearman
 
+HEARD_SECONDS = 10.0
+"""What judges hear of a clip, its centre (FACTS section 5)."""
 Against = str | Mapping[str, str] | Sequence[tuple[str, str]] | None
 """What rows are compared with: the row before (None), one row (its name), row -> row, or pairs (row, other)."""
 
@@ -69,7 +72,7 @@ def pairs_of(names: Sequence[str], against: Against) -> list[tuple[str, str]]:
         pairs = [pair for k, pair in enumerate(given) if pair[::-1] not in given[:k]]
         named = {name for pair in pairs for name in pair}
     if unknown := sorted(named - set(names)):
-        raise ValueError(f"baseline: {', '.join(unknown)} is no system of this table ({', '.join(names)})")
+        raise ValueError(f"baseline: {', '.join(unknown)} is no system of this table: name one of {', '.join(names)}")
     if same := [name for name, other in pairs if name == other]:
         raise ValueError(f"baseline: {', '.join(same)} cannot be compared with itself")
     return sorted(pairs, key=lambda pair: names.index(pair[0]))
@@ -96,33 +99,15 @@ def _floor(measures: Mapping[str, SetMeasure], n: int, repeats: int, seed: int) 
     }
 
 
-def comparisons(
-    rows: Sequence[PerClip], pairs: Sequence[tuple[str, str]], measures: Mapping[str, SetMeasure] | None = None,
-    resamples: int = 1000, seed: int = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Every measure of every pair of rows with its ``p``, and ``p_holm`` over all of them as one family."""
-    by_name = {row.system: row for row in rows}
-    found: list[dict[str, Any]] = []
-    for name, other in pairs:
-        head = {"system": name, "against": other}
-        for metric in rows[0].scores:
-            test = paired(by_name[name].scores[metric], by_name[other].scores[metric]).as_dict()
-            found.append({**head, "metric": metric, "test": "paired t", "p": test["p_t"], **test})
-        for metric, measure in (measures or {}).items():
-            pair = (measure.clips(by_name[name]), measure.clips(by_name[other]))
-            change = asdict(distance_change(measure.make, *pair, resamples=resamples, seed=seed))
-            found.append({**head, "metric": metric, "test": "swap permutation", **change})
-    adjusted = holm({str(k): row["p"] for k, row in enumerate(found)})
-    for k, row_of_test in enumerate(found):
-        row_of_test["p_holm"] = adjusted[str(k)]
-    return found
+def _means(run: PerClip) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in run.scores.items()}
 
 
-def _agreement(rows: Sequence[PerClip], claps: Sequence[str]) -> list[dict[str, Any]]:
-    """Spearman of every two CLAPs over all clips of the table, and within each system."""
+def _agreement(rows: Sequence[PerClip], judges: Sequence[str]) -> list[dict[str, Any]]:
+    """Spearman of every two judges of a kind over all clips of the table, and within each system."""
     found = []
-    for i, one in enumerate(claps):
-        for other in claps[i + 1 :]:
+    for i, one in enumerate(judges):
+        for other in judges[i + 1 :]:
             pooled = spearman(*(np.concatenate([row.scores[name] for row in rows]) for name in (one, other)))
             within = {row.system: spearman(row.scores[one], row.scores[other]) for row in rows}
             n = sum(len(row.prompts) for row in rows)
@@ -160,6 +145,10 @@ def hints(files: Mapping[str, Mapping[str, Any]], reference: Reference | None = 
         parts = [f"{name} {low:.2f}" + (f" to {high:.2f}" if high - low > LENGTH_TOLERANCE else "") + " s"
                  for name, (low, _, high) in lengths.items()]  # fmt: skip
         found.append(f"Lengths differ ({'; '.join(parts)}): compare clips of one length.")
+    if ends and max(ends) > HEARD_SECONDS + LENGTH_TOLERANCE:
+        found.append(
+            f"Judges hear the centre {HEARD_SECONDS:g} s: the rest of clips of {max(ends):.1f} s was not judged."
+        )
     if any(set(said["channels"]) != {"1"} for said in files.values()):
         said = "; ".join(f"{name} {' and '.join(known['channels'])}" for name, known in files.items())
         found.append(f"Channels of the files: {said}. Judges hear their mean; LUFS of the files are of all channels.")
@@ -169,7 +158,7 @@ def hints(files: Mapping[str, Mapping[str, Any]], reference: Reference | None = 
 def compare(
     rows: Sequence[PerClip], reference: Reference | None = None, set_judge: str | None = None,
     against: Against = None, resamples: int = 1000, repeats: int = 20, seed: int = 0, extra: Sequence[str] = (),
-    windows: Reference | None = None,
+    windows: Reference | None = None, margins: Mapping[str, float] | None = None, draws: int = DRAWS,
 ) -> dict[str, Any]:  # fmt: skip
     """The table of one loudness protocol.
 
@@ -178,15 +167,18 @@ def compare(
         reference: for FAD and KAD; None leaves them out.
         set_judge: name of the CLAP whose embeddings FAD and KAD take; the first by default.
         against: what each row is compared with (``Against``).
-        resamples: of the joint bootstrap and the permutation of FAD and KAD.
+        resamples: permutations of FAD and KAD; the draws of their intervals are the same in every table.
         repeats: of the real-vs-real floor.
         seed: of all resampling.
         extra: more set measures, of ``fluxlight.measures.EXTRAS``.
         windows: reference of fadtk's windows, for the extra ``fad_windows``.
+        margins: measure -> largest difference that counts as none: adds tests of equivalence.
+        draws: of an interval; fewer than the default make a table whose intervals are not those of others.
 
     Returns:
         ``systems`` name -> values; ``comparisons``, one per pair and measure with ``p`` and ``p_holm`` (one family over
-        the table: paired t for scores, swap permutation for FAD and KAD); ``floor``; ``agreement`` of the CLAPs.
+        the table: paired t for scores, swap permutation for FAD and KAD, crossed t for rows of several runs);
+        ``floor``; ``agreement`` of the judges.
     """
     check_rows(rows)
     names = [row.system for row in rows]
@@ -196,24 +188,28 @@ def compare(
     n = len(rows[0].prompts)
     measures = set_measures(n, set_judge, reference, windows, extra) if set_judge else {}
     enough(n, bool(measures), resamples, repeats)
+    if unknown := sorted(set(margins or ()) - {*metrics, *measures}):
+        raise ValueError(f"margin: {', '.join(unknown)} is no measure here ({', '.join([*metrics, *measures])})")
 
     systems: dict[str, Any] = {}
     for row in rows:
+        grid = row.grid()
         info = {key: value for key, value in row.info.items() if key != "spread"}
-        entry: dict[str, Any] = {"n": len(row.prompts), "info": info}
+        entry: dict[str, Any] = {"n": n, "noise_seeds": len(grid[0]), "training_seeds": len(grid), "info": info}
         if "spread" in row.info:
             entry["spread"] = row.info["spread"]
-        entry["scores"] = {name: asdict(t_interval(row.scores[name])) for name in metrics}
+        if row.runs:
+            entry["runs"] = [{"training": k + 1, "noise": j + 1, "info": run.info, "scores": _means(run)}
+                             for k, runs in enumerate(grid) for j, run in enumerate(runs)]  # fmt: skip
+        entry["scores"] = {name: score_of(row, name) for name in metrics}
         if set_judge:
-            entry["distances"] = {k: asdict(jackknife(m.make(m.clips(row)))) for k, m in measures.items()}
+            entry["distances"] = {name: distance_of(row, measure) for name, measure in measures.items()}
             entry["diversity"] = diversity(row.embeddings[set_judge])
             entry["own_vs_shuffled"] = own_vs_shuffled(row, set_judge)
-            if seeds := row.other_seeds.get(set_judge):
-                ids = [p.id for p in row.prompts] * (1 + len(seeds))
-                entry["seeds"] = 1 + len(seeds)
-                entry["diversity_per_prompt"] = diversity_per_prompt(
-                    np.concatenate([row.embeddings[set_judge], *seeds]), ids
-                )
+            if (seeds := len(grid[0])) > 1:
+                entry["seeds"] = seeds
+                clips = np.concatenate([run.embeddings[set_judge] for run in grid[0]])
+                entry["diversity_per_prompt"] = diversity_per_prompt(clips, [p.id for p in row.prompts] * seeds)
         if row.loudness is not None:
             heard = row.loudness[np.isfinite(row.loudness)]
             entry["delivered_lufs"] = float(heard.mean()) if heard.size else None
@@ -222,7 +218,7 @@ def compare(
         systems[row.system] = entry
 
     table: dict[str, Any] = {"order": names, "metrics": metrics, "systems": systems}
-    table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed)
+    table["comparisons"] = comparisons(rows, pairs_of(names, against), measures, resamples, seed, margins, draws)
     table["hints"] = hints({name: entry["files"] for name, entry in systems.items() if "files" in entry}, reference)
     if reference is not None and measures:
         table["reference"] = {**reference.frame(), "identity": reference.identity, "faults": reference.faults}
@@ -230,6 +226,7 @@ def compare(
             table["reference_windows"] = {**windows.frame(), "identity": windows.identity, "clips": windows.clips}
         table["floor"] = _floor(measures, n, repeats, seed)
         table["set_judge"] = set_judge
-    if len(claps) > 1:
-        table["agreement"] = _agreement(rows, claps)
+    others = [name for name in metrics if name not in claps] if claps else []
+    if agreement := [*_agreement(rows, claps), *_agreement(rows, others)]:
+        table["agreement"] = agreement
     return table

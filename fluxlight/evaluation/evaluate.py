@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from fluxlight.evaluation.compare import Against, compare, enough
-from fluxlight.evaluation.measure import PROTOCOLS, Judges, PerClip, measure, measure_all
+from fluxlight.evaluation.measure import PROTOCOLS, Judges, PerClip, measure_all
+from fluxlight.evaluation.runs import Runs, check_runs, measure_runs
 from fluxlight.files import hash_of, no_double, some_names, write_json, write_text
 from fluxlight.metrics.reference import Reference
-from fluxlight.prompts import Prompt, as_prompts
+from fluxlight.metrics.resampling import DRAWS
+from fluxlight.prompts import Prompt, as_prompts, take_half
+from fluxlight.report.judges import card_for
 from fluxlight.tables import read_values, same
 
-VERSION = 1
+VERSION = 2
 """Layout of table.json; it grows when a key changes its meaning."""
 
 
@@ -32,7 +35,10 @@ def read_scores(files: Mapping[str, str | os.PathLike[str]], prompts: Sequence[P
     for metric, path in files.items():
         table = {same(id): values for id, values in read_values(path, f"scores {metric}", "id").items()}
         if missing := [p.id for p, i in zip(prompts, ids, strict=True) if i not in table]:
-            raise ValueError(f"scores {metric}: {len(missing)} prompts have no row in {path}: {some_names(missing)}")
+            raise ValueError(
+                f"scores {metric}: {len(missing)} prompts have no row in {path} ({some_names(missing)}): score them, "
+                "or take them out of the prompts"
+            )
         if surplus := sorted(set(table) - set(ids)):
             raise ValueError(
                 f"scores {metric}: {len(surplus)} rows of {path} belong to no prompt: {some_names(surplus)}"
@@ -48,7 +54,7 @@ def summarise(
     optimised: Sequence[str] | frozenset[str] = (), against: Against = None,
     resamples: int = 1000, repeats: int = 20, seed: int = 0, leave_out_faulty: bool = False,
     frame: Mapping[str, Any] | None = None, extra: Sequence[str] = (),
-    windows: Mapping[str, Reference] | None = None,
+    windows: Mapping[str, Reference] | None = None, margins: Mapping[str, float] | None = None, draws: int = DRAWS,
 ) -> dict[str, Any]:  # fmt: skip
     """The result of measured systems: protocol -> (rows, reference) in, tables with their frame out.
 
@@ -61,9 +67,10 @@ def summarise(
         frame: more facts for the frame (noise seed, sampling steps, post-processing ...).
         extra: more set measures: "fad_windows" (fadtk's definition), "mad", "diversity".
         windows: protocol -> reference of fadtk's windows, for "fad_windows".
+        margins, draws: see ``compare``.
     """
     rows = next(iter(tables.values()))[0]
-    faults = {row.system: row.faults for row in rows if row.faults}
+    faults = {run.system: run.faults for row in rows for runs in row.grid() for run in runs if run.faults}
     left_out = {i for found in faults.values() for i in found} if leave_out_faulty else set()
     if left_out:
         tables = {name: ([row.without(left_out) for row in rows], ref) for name, (rows, ref) in tables.items()}
@@ -79,16 +86,20 @@ def summarise(
             "optimised": sorted(optimised),
             "statistics_seed": seed,
             "resamples": resamples,
+            "draws": draws,
             "interval": 0.95,
             "left_out": sorted(left_out),
         },
         "faults": faults,
+        "report_card": card_for(judges.identities()) if judges else None,
         "tables": {},
     }
     set_judge = next(iter(judges.claps), None) if judges else None
     for protocol, (measured, reference) in tables.items():
         of_windows = (windows or {}).get(protocol)
-        table = compare(measured, reference, set_judge, against, resamples, repeats, seed, extra, of_windows)
+        table = compare(
+            measured, reference, set_judge, against, resamples, repeats, seed, extra, of_windows, margins, draws
+        )
         result["tables"][protocol] = {
             "loudness": PROTOCOLS.get(protocol, "precomputed scores, loudness not known"),
             **table,
@@ -122,7 +133,8 @@ def evaluate(
     protocols: Sequence[str] = ("locked",), resamples: int = 1000, repeats: int = 20, plots: bool = True,
     seed: int = 0, seconds: float | None = 10.0, jobs: int = 1, leave_out_faulty: bool = False,
     info: Mapping[str, Mapping[str, Any]] | None = None, frame: Mapping[str, Any] | None = None, progress: bool = False,
-    extra: Sequence[str] = (), seeds: Mapping[str, Sequence[str | os.PathLike[str]]] | None = None,
+    extra: Sequence[str] = (), runs: Runs | None = None, margins: Mapping[str, float] | None = None,
+    half: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Judge folders of clips and compare them.
 
@@ -145,7 +157,10 @@ def evaluate(
         frame: facts that hold for all rows.
         progress: show bars.
         extra: more set measures, see ``summarise``.
-        seeds: system -> folders of the same prompts under further noise seeds, for diversity within a prompt.
+        runs: system -> trainings x noises -> folder of the same prompts; the first of the first is the system's own.
+            Intervals and tests of such a row are over prompts, noise seeds and training seeds.
+        margins: measure -> largest difference that counts as none: adds tests of equivalence.
+        half: judge only this half of the prompts, "choose" or "report" (`fluxlight.prompts.half_of`).
 
     Returns:
         The content of table.json; it holds no path and no time, so equal inputs give equal bytes.
@@ -157,7 +172,9 @@ def evaluate(
     first = next(iter(judges.claps), None)
     if first in judges.optimised:
         raise ValueError(f"claps: {first} was optimised on and cannot judge FAD: put the evaluating CLAP first")
-    slice_prompts = as_prompts(prompts)
+    whole = as_prompts(prompts)
+    slice_prompts = take_half(whole, half)
+    check_runs(runs or {}, systems)
     references = [reference] if isinstance(reference, Reference) else list(reference or [])
     enough(len(slice_prompts), bool(references or extra), resamples, repeats)
     for given in references:
@@ -171,18 +188,15 @@ def evaluate(
             raise ValueError(
                 f"reference: none was measured at {protocol} loudness: build one or leave the protocol out"
             )
-        rows = measure_all(systems, slice_prompts, judges, protocol, seconds, jobs, info, progress)
-        if first is not None:
-            only = Judges({first: judges.claps[first]})
-            for row in rows:
-                for folder in (seeds or {}).get(row.system, ()):
-                    again = measure(row.system, folder, slice_prompts, only, protocol, seconds, jobs, None, progress)
-                    row.other_seeds.setdefault(first, []).append(again.embeddings[first])
+        rows = measure_all(systems, slice_prompts, judges, protocol, seconds, jobs, info, progress, whole)
+        measure_runs(rows, runs or {}, slice_prompts, judges, protocol, seconds, jobs, progress, whole)
         tables[protocol] = (rows, chosen)
     of_windows = {r.loudness: r for r in references if r.windows != "clip"}
+    said = {**dict(frame or {}), **({"half": half} if half else {})}
     result = summarise(
-        tables, judges, judges.optimised, against, resamples, repeats, seed, leave_out_faulty, frame, extra, of_windows
-    )
+        tables, judges, judges.optimised, against, resamples, repeats, seed, leave_out_faulty, said, extra, of_windows,
+        margins,
+    )  # fmt: skip
     if out is not None:
         write_result(out, result, tables[protocols[0]][0], plots)
     return result

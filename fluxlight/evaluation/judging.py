@@ -20,6 +20,7 @@ import numpy as np
 from fluxlight.clips.faults import LOWEST_RATE, faults_of
 from fluxlight.clips.read import read_channels
 from fluxlight.files import atomic_path, cache_folder, sha256
+from fluxlight.files.orphans import end_with_parent
 from fluxlight.metrics.arrays import Array, array64
 from fluxlight.metrics.windows import FADTK, window_embeddings
 from fluxlight.progress import track
@@ -219,6 +220,7 @@ _WORKER: dict[str, Any] = {}
 def _start(work: Work, judges: Judges) -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
     _WORKER.update(work=work, judges=judges)
 

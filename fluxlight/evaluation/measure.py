@@ -34,7 +34,7 @@ class PerClip:
         embeddings: CLAP name -> audio embeddings ``(n, d)``.
         text: CLAP name -> prompt embeddings ``(n, d)``.
         windows: CLAP name -> embeddings of the windows of each clip, n arrays ``(w_i, d)``.
-        other_seeds: CLAP name -> embeddings ``(n, d)`` of the same system under each further noise seed.
+        runs: trainings x noises of the system, each a row of one run on the same prompts; the first is this one.
         faults: prompt id -> what is wrong with its clip.
         loudness: LUFS of the delivered clips ``(n,)`` with all their channels, -inf when silent.
         files: sample rate in Hz, seconds and channels of each delivered clip ``(n, 3)``.
@@ -47,11 +47,15 @@ class PerClip:
     embeddings: dict[str, Array] = field(default_factory=dict)
     text: dict[str, Array] = field(default_factory=dict)
     windows: dict[str, list[Array]] = field(default_factory=dict)
-    other_seeds: dict[str, list[Array]] = field(default_factory=dict)
+    runs: list[list[PerClip]] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)
     loudness: Array | None = None
     files: Array | None = None
     info: dict[str, Any] = field(default_factory=dict)
+
+    def grid(self) -> list[list[PerClip]]:
+        """Trainings x noises, each a row of one run; a system with one run is its own."""
+        return [[self, *row[1:]] if k == 0 else list(row) for k, row in enumerate(self.runs)] or [[self]]
 
     def without(self, ids: set[str]) -> PerClip:
         """The same system without some prompts."""
@@ -69,7 +73,7 @@ class PerClip:
             embeddings={name: value[rows] for name, value in self.embeddings.items()},
             text={name: value[rows] for name, value in self.text.items()},
             windows={name: [value[k] for k in rows] for name, value in self.windows.items()},
-            other_seeds={name: [value[rows] for value in found] for name, found in self.other_seeds.items()},
+            runs=[[run.take(rows) for run in row] for row in self.runs],
             faults={k: v for k, v in self.faults.items() if k in kept},
             loudness=None if self.loudness is None else self.loudness[rows],
             files=None if self.files is None else self.files[rows],
@@ -79,7 +83,7 @@ class PerClip:
 def measure_all(
     systems: Mapping[str, str | os.PathLike[str]], prompts: Sequence[Prompt], judges: Judges, protocol: str = "locked",
     seconds: float | None = 10.0, jobs: int = 1, info: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: bool = False,
+    progress: bool = False, whole: Sequence[Prompt] | None = None,
 ) -> list[PerClip]:  # fmt: skip
     """Judge the clips ``<id>.wav|flac|mp3`` of folders.
 
@@ -92,13 +96,13 @@ def measure_all(
         jobs: processes.
         info: per system, kept in its row (checkpoint hash, seed ...).
         progress: show a bar.
+        whole: all prompts the folders have clips of, where only some of them are judged.
     """
-    ids = [p.id for p in prompts]
-    tasks = [
-        Task(path, p.prompt, protocol)
-        for name, folder in systems.items()
-        for p, path in zip(prompts, find_clips(folder, ids, name), strict=True)
-    ]
+    ids, held = [p.id for p in prompts], [p.id for p in whole or prompts]
+    tasks = []
+    for name, folder in systems.items():
+        there = dict(zip(held, find_clips(folder, held, name), strict=True))
+        tasks += [Task(there[p.id], p.prompt, protocol) for p in prompts]
     # texts first, and once: the clips' rewards find them in the cache
     text = {name: embed_texts([p.prompt for p in prompts], clap) for name, clap in judges.claps.items()}
     said = judge_files(tasks, judges, seconds, jobs, f"judging {len(tasks)} clips", progress)
@@ -114,7 +118,7 @@ def measure_all(
         about = dict((info or {}).get(name, {}))
         files = np.array([row["file"] for row in rows], dtype=np.float64)
         found.append(
-            PerClip(name, list(prompts), scores, embeddings, text, windows, {}, faults, loudness, files, about)
+            PerClip(name, list(prompts), scores, embeddings, text, windows, [], faults, loudness, files, about)
         )
     return found
 

@@ -7,6 +7,7 @@ needs to make audio, so `fluxlight generate` runs it. The layout is what the Hug
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.export.card import Card
 from fluxlight.export.facts import read_measured, read_training
 from fluxlight.export.samples import FOLDER, write_samples
-from fluxlight.files import write_json, write_text
+from fluxlight.files import read_json, write_json, write_text
 from fluxlight.generate.pipeline import Pipeline, check_origin, find_bundle, read_pipeline
+
+CARD, CONFIG, LIBRARY = "README.md", "config.json", "fluxlight"
 
 
 def export(
@@ -43,7 +46,7 @@ def export(
 
     Args:
         bundle: a bundle, a run folder with one, or a model folder.
-        out: the folder; new, empty, or an earlier export.
+        out: the folder; new, empty, or an earlier export whose card nobody has changed.
         name: of the model in its card; the folder's by default.
         weights: raw or averaged ones.
         pipeline: YAML with any of codec, text, clap, reward, postprocess, sampler, prefix, suffix, where the defaults
@@ -96,9 +99,9 @@ def export(
         samples=heard,
     )
     # the card first, model.yaml last: a folder that can be loaded is a whole one
-    write_text(out / "README.md", card.text())
-    write_json(out / "config.json", {
-        "library_name": "fluxlight", "model_type": "fluxlight", "format": 1, "model_file": RECIPE,
+    write_text(out / CARD, _sealed(card.text()))
+    write_json(out / CONFIG, {
+        "library_name": LIBRARY, "model_type": "fluxlight", "format": 1, "model_file": RECIPE,
         "weights_file": WEIGHTS["raw"], "checkpoint": checkpoint,
     })  # fmt: skip
     save_bundle(out, model, {**info, "pipeline": parts.plain(), "weights": weights})
@@ -108,13 +111,39 @@ def export(
 
 
 def _check_out(out: Path, source: Path) -> None:
+    """Refuse a folder with anything in it that no export wrote."""
     if out.resolve() == source.resolve():
         raise ValueError(f"--out {out} is the bundle itself: choose another folder")
     if out.is_file():
         raise ValueError(f"--out {out} is a file: choose a folder")
-    own = {RECIPE, "README.md", "config.json", FOLDER, *WEIGHTS.values()}
-    if out.is_dir() and (other := sorted(p.name for p in out.iterdir() if p.name not in own and p.name[0] != ".")):
+    if not out.is_dir():
+        return
+    there, parts = {p.name for p in out.iterdir() if p.name[0] != "."}, {RECIPE, FOLDER, *WEIGHTS.values()}
+    if other := sorted(there - parts - {CARD, CONFIG}):
         raise ValueError(f"--out {out} holds {other[0]}, which is no part of a model folder: choose another folder")
+    if CARD in there and not _is_sealed(out / CARD):
+        raise ValueError(f"--out {out} holds a {CARD} that is not as an export wrote it: move it away, "
+                         "or choose another folder")  # fmt: skip
+    config = read_json(out / CONFIG) if CONFIG in there else {"library_name": LIBRARY}
+    if not isinstance(config, dict) or config.get("library_name") != LIBRARY:
+        raise ValueError(f"--out {out} holds the {CONFIG} of something else: choose another folder")
+    if CONFIG not in there and (own := sorted(there & parts)):
+        raise ValueError(f"--out {out} holds {own[0]}, which no export wrote: choose another folder")
+
+
+def _sealed(text: str) -> str:
+    """A card with a last line by which the next export knows that nobody has changed it."""
+    return f"{text}\n<!-- written by fluxlight export, {_digest(text)}: with another text it is yours and is kept -->\n"
+
+
+def _is_sealed(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = re.fullmatch(r"(.*)\n<!-- written by fluxlight export, (\w+): [^\n]*-->\n", text, re.DOTALL)
+    return found is not None and _digest(found[1]) == found[2]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _pipeline(source: Path, path: str | Path | None) -> Pipeline:

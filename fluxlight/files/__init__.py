@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from fluxlight.files.claims import BEGINNING, HALF
+from fluxlight.files.claims import claim as claim
+from fluxlight.files.claims import claimed as claimed
 from fluxlight.files.layered import lay_over as lay_over
 from fluxlight.files.layered import parse_yaml as parse_yaml
 from fluxlight.files.layered import read_yaml as read_yaml
@@ -39,40 +39,10 @@ def cache_folder() -> Path:
     return base
 
 
-def claim(folder: str | os.PathLike[str]) -> FileLock:
-    """Take a run folder for this process; ``release`` gives it back, and so does the end of the process.
-
-    Where the file system knows no locks, nothing is checked.
-
-    Raises:
-        ValueError: another run is writing there.
-    """
-    path = Path(folder) / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a lock object per call: two runs within one process exclude each other, too
-    lock = FileLock(path, blocking=False, is_singleton=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(f"{folder} is in use by another run: wait for it, or choose another folder") from None
-    except NotImplementedError:
-        return lock
-    _clear(path.parent)
-    return lock
-
-
-def _clear(folder: Path) -> None:
-    """Remove the temporary files that a killed run left: the lock says that nobody writes them.
-
-    A folder within that has a lock of its own is left to its owner.
-    """
-    theirs = {lock.parent for lock in folder.rglob(".lock")} - {folder}
-    for path in folder.rglob(".*"):
-        if theirs.intersection(path.parents):
-            continue
-        named = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", path.name)
-        if named and path.is_file() and Path(named[1]).suffix == (named[2] or ""):
-            path.unlink(missing_ok=True)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no more of the user's share, or none for so large a file."""
+NOTHING = 1 << 16
+"""Bytes below which a disk is full."""
 
 
 @contextmanager
@@ -82,7 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # a name may be as long as names can be: of ours only its beginning and a usual ending fit beside it
     ending = path.suffix if len(path.suffix) <= 12 else ""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:BEGINNING]}.{HALF}", suffix=ending, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -93,9 +63,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(name, 0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             # what was to be written, not the temporary file that a library chose
             raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    except Exception:
+        # writers in C++ and Rust have words of their own for a full disk
+        if shutil.disk_usage(path.parent).free < NOTHING:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -109,6 +84,17 @@ def put_link(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> No
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)
+
+
+def longest_name(folder: str | os.PathLike[str]) -> int:
+    """Bytes of the longest file name that the disk of ``folder``, which may yet have to be made, takes."""
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        return os.pathconf(there, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not asked on Windows
+        return 255
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -167,14 +153,17 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) ->
 
 
 def append_jsonl(path: str | os.PathLike[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Append rows in one write and flush them to disk."""
+    """Append rows in one write, so that those of several processes never mix, and flush them to disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(_json(row) + "\n" for row in rows)
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    left = "".join(_json(row) + "\n" for row in rows).encode("utf-8", errors="backslashreplace")
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        while left:  # the system may take less than all where the disk is nearly full
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

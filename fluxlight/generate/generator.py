@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from fluxlight.codec import Codec
 from fluxlight.encoders import TextAudioModel, TextEncoder
 from fluxlight.generate.demo import NAME, demo
 from fluxlight.generate.parts import describe, refuse_strangers
-from fluxlight.generate.pipeline import check_origin, find_bundle, plain_sampler, read_pipeline
+from fluxlight.generate.pipeline import Pipeline, check_origin, find_bundle, plain_sampler, read_pipeline
 from fluxlight.generate.prompts import seeds_of
+from fluxlight.generate.take import Take
 from fluxlight.model import FluxModel
 from fluxlight.postprocess import LockedLoudness, PostProcess, process_many
 from fluxlight.prompts import Prompt, is_empty, one_warning, worded
@@ -28,25 +29,6 @@ from fluxlight.render import Renderer
 from fluxlight.rewards import Reward
 from fluxlight.sample import Progress, Sampler
 from fluxlight.types import Clip, PromptBatch
-
-
-@dataclass
-class Take:
-    """What became of a prompt.
-
-    Attributes:
-        clip: the clip, post-processed; its notes say what was done.
-        seed: noise seed of the clip.
-        seeds: noise seeds of all candidates, of which it is the best.
-        scores: rewards of the candidates at -23 LUFS, -inf where one was not finite; empty without a reward.
-        error: why there is no usable clip, or "".
-    """
-
-    clip: Clip
-    seed: int
-    seeds: list[int]
-    scores: list[float] = field(default_factory=list)
-    error: str = ""
 
 
 class Generator:
@@ -127,15 +109,27 @@ class Generator:
         for part, _, _ in pipeline.parts:
             # before any of them is imported
             refuse_strangers(part.class_path, trust)
-        model = load_bundle(folder, weights)
+        return cls.assembled(load_bundle(folder, weights), pipeline, recipe["hash"][weights], device, trust)
+
+    @classmethod
+    def assembled(
+        cls,
+        model: FluxModel | Callable[[Codec], FluxModel],
+        pipeline: Pipeline,
+        checkpoint: str,
+        device: str | torch.device = "cpu",
+        trust: Sequence[str] = (),
+    ) -> Generator:
+        """The generator of a model and the parts that a pipeline names; what makes a model is given the codec."""
         made = {id(part): partial(part.make, base, trust, within) for part, base, within in pipeline.parts}
         steps = [made[id(step)]() for step in pipeline.postprocess]
         for step in steps:
             if hasattr(step, "device"):
                 step.device = str(device)
+        codec = made[id(pipeline.codec)]()
         return cls(
-            model,
-            made[id(pipeline.codec)](),
+            model if isinstance(model, FluxModel) else model(codec),
+            codec,
             made[id(pipeline.text)](),
             made[id(pipeline.clap)](),
             pipeline.sampler,
@@ -143,7 +137,7 @@ class Generator:
             pipeline.prefix,
             pipeline.suffix,
             None if pipeline.reward is None else made[id(pipeline.reward)],
-            recipe["hash"][weights],
+            checkpoint,
             device,
         )
 

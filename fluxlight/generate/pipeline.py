@@ -66,10 +66,7 @@ class Pipeline:
         Raises:
             ValueError: unknown or missing keys, settings that do not fit, a setting that points at a file.
         """
-        known = {f.name for f in fields(cls)}
-        if not isinstance(value, Mapping) or set(value) - known:
-            odd = sorted(set(value) - known) if isinstance(value, Mapping) else [type(value).__name__]
-            raise ValueError(f"{where} has unknown {', '.join(map(str, odd))}: known are {', '.join(sorted(known))}")
+        cls.check_names(value, where)
         given: dict[str, Any] = {}
         for name in ("codec", "text", "clap", "reward"):
             if value.get(name) is not None:
@@ -85,6 +82,14 @@ class Pipeline:
         if missing := sorted({"codec", "text", "clap"} - set(given)):
             raise ValueError(f"{where} lacks {', '.join(missing)}: export the model again")
         return cls(**given)
+
+    @classmethod
+    def check_names(cls, value: Any, where: str) -> None:
+        """Refuse what is no mapping of settings of a pipeline."""
+        known = {f.name for f in fields(cls)}
+        if not isinstance(value, Mapping) or set(value) - known:
+            odd = sorted(map(str, set(value) - known)) if isinstance(value, Mapping) else [type(value).__name__]
+            raise ValueError(f"{where} has unknown {', '.join(odd)}: known are {', '.join(sorted(known))}")
 
     def plain(self) -> dict[str, Any]:
         """The pipeline as plain values, for YAML."""
@@ -131,6 +136,7 @@ def read_pipeline(folder: str | Path, given: Mapping[str, Any] | None = None) ->
     recipe = read_recipe(folder)
     info = recipe.get("info") or {}
     given = given or {}
+    Pipeline.check_names(given, "pipeline")
     known: Mapping[str, Any] = {}
     if "pipeline" in info:
         base = Pipeline.read(info["pipeline"], f"{folder / RECIPE}: info.pipeline")
@@ -146,7 +152,10 @@ def read_pipeline(folder: str | Path, given: Mapping[str, Any] | None = None) ->
 def _for_bundle(folder: Path, recipe: Mapping[str, Any], given: Mapping[str, Any]) -> Pipeline:
     """The pipeline of the world that a bare bundle's texts belong to, or one of the given parts."""
     sizes = recipe["backbone"].get("init_args") or {}
-    found = tuple(sizes.get(name) for name in ("text_dim", "text_c_dim", "latent_dim"))
+    names = ("text_dim", "text_c_dim", "latent_dim")
+    found = tuple(sizes.get(name) for name in names)
+    if lacking := [name for name, size in zip(names, found, strict=True) if size is None]:
+        raise ValueError(f"{folder / RECIPE} says no {', '.join(lacking)} of its backbone: write the bundle again")
     world = world_of(found)
     if world is None and {"codec", "text", "clap"} <= set(given):
         world = Pipeline.read({name: given[name] for name in ("codec", "text", "clap")}, "pipeline")

@@ -4,10 +4,13 @@
 
     <folder>/<id>.wav           mono, 16 bit, named by the id of the prompt
     <folder>/manifest.jsonl     one row a clip: id, prompt, seeds, checkpoint, settings, scores, notes, error
+    <folder>/.making.json       while it works: the files that are being written, so that a clip without a row is known
+                                as its own when it goes on
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fluxlight.clips.write import write_audio
-from fluxlight.files import append_jsonl, mend_jsonl, write_jsonl
+from fluxlight.files import append_jsonl, longest_name, mend_jsonl, read_json, write_json, write_jsonl
 from fluxlight.generate.generator import Generator, Take
 from fluxlight.generate.pipeline import Notice
 from fluxlight.generate.prompts import seeds_of
@@ -25,7 +28,7 @@ from fluxlight.prompts import Prompt, one_warning
 from fluxlight.rewards import Reward
 from fluxlight.tables import clip_name
 
-MANIFEST = "manifest.jsonl"
+MANIFEST, MAKING = "manifest.jsonl", ".making.json"
 Row = dict[str, Any]
 
 
@@ -59,7 +62,7 @@ def render(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: at least 1 is needed")
-    out, names = Path(out), file_names(prompts, format)
+    out, names = Path(out), file_names(prompts, format, longest_name(out))
     seeds = seeds_of(len(prompts), seed, best_of)
     judge = reward if reward is not None or best_of == 1 else generator.reward()
     settings = generator.settings | {"reward": None if judge is None else judge.identity, "format": format}
@@ -75,8 +78,9 @@ def render(
     files = {id: str(row.get("file") or "") for id, row in rows.items()}
     before = {id: file for id, file in files.items() if file and file == Path(file).name}
     missing = [not _is_made(rows.get(plan["id"]), plan, out) for plan in plans]
+    begun = read_json(out / MAKING) if (out / MAKING).is_file() else []
     for name, plan, lacks in zip(names, plans, missing, strict=True):
-        if lacks and (out / name).exists() and before.get(plan["id"]) != name:
+        if lacks and (out / name).exists() and before.get(plan["id"]) != name and name not in begun:
             raise ValueError(f"{out / name} exists and is not in {MANIFEST}: choose another --out, or move it away")
     if others := sum(lacks and str(plan["id"]) in before for lacks, plan in zip(missing, plans, strict=True)):
         warnings.warn(Notice(f"{others} clips in {out} were made otherwise, or are gone: made anew"), stacklevel=2)
@@ -93,25 +97,41 @@ def render(
             takes = generator.takes(
                 [prompts[i] for i in unit], [seeds[i] for i in unit], batch_size, judge, lambda *_: bar.update()
             )
-            made = [_write(out, names[i], plans[i], take) for i, take in zip(unit, takes, strict=True) if missing[i]]
-            append_jsonl(out / MANIFEST, made)
-            for row in made:
+            write_json(out / MAKING, [names[i] for i in unit if missing[i]])
+            for i, take in zip(unit, takes, strict=True):
+                if not missing[i]:
+                    continue
+                row = _write(out, names[i], plans[i], take)
+                append_jsonl(out / MANIFEST, [row])
                 rows[row["id"]] = row
                 # a clip of another format under the same id would be taken for a second one
                 if before.get(row["id"], row["file"]) != row["file"]:
                     (out / before[row["id"]]).unlink(missing_ok=True)
     if units:
         write_jsonl(out / MANIFEST, rows.values())
+    (out / MAKING).unlink(missing_ok=True)
     return [rows[plan["id"]] for plan in plans]
 
 
-def file_names(prompts: Sequence[Prompt], format: str) -> list[str]:
-    """File name of each prompt: its id, anything but letters, digits, ``_``, ``.`` and ``-`` made a dash."""
+def file_names(prompts: Sequence[Prompt], format: str, longest: int = 255) -> list[str]:
+    """File name of each prompt: its id, anything but letters, digits, ``_``, ``.`` and ``-`` made a dash.
+
+    Args:
+        prompts: whose ids are taken.
+        format: of the files, which is their suffix.
+        longest: bytes of a name that the disk takes.
+    """
     names: dict[str, str] = {}
     for prompt in prompts:
         name = clip_name(prompt.id)
-        if not name or len(name) > 200:
-            raise ValueError(f"prompt id {prompt.id[:40]!r} cannot name a file: use 1 to 200 letters and digits")
+        size = len(os.fsencode(f"{name}.{format}"))
+        if not name:
+            raise ValueError(f"prompt id {prompt.id[:40]!r} cannot name a file: use letters and digits")
+        if size > longest:
+            raise ValueError(
+                f"prompt id {prompt.id[:40]!r}... cannot name a file: {size} bytes, where the disk takes {longest}: "
+                "shorten the id"
+            )
         # some file systems do not tell A from a
         if name.lower() in names:
             raise ValueError(f"prompt ids {names[name.lower()]!r} and {prompt.id!r} name one file: rename one of them")

@@ -1,4 +1,4 @@
-"""Votes as they come back from listeners: one or more CSV files to ballots, and back to one table for training.
+"""Votes as they come back from listeners: one or more tables to ballots, and back to one table for training.
 
 What a table must have is what `fluxlight votes` reads, with both systems named. ``id``, ``kind``, ``listener``,
 ``trial`` and ``session`` are the page's own; a table by hand may leave them out: then the prompt names itself, every
@@ -17,6 +17,7 @@ from pathlib import Path
 from fluxlight.files import write_text
 from fluxlight.listening.design import KINDS
 from fluxlight.listening.page import COLUMNS
+from fluxlight.tables import read_vote_rows
 
 POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
@@ -98,25 +99,19 @@ def _rows(table: Path) -> list[tuple[str, Ballot]]:
     """Place and ballot of every row of one table."""
     if not table.is_file():
         raise FileNotFoundError(f"no votes at {table}: give the CSV that the page of `fluxlight listen` saved")
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ","))
     found = []
-    for number, row in enumerate(rows, 2):
-        place = f"{table} line {number}"
-        if lost := [name for name in ("a", "b", "winner", "system_a", "system_b") if not row.get(name)]:
-            raise ValueError(f"{place}: {lost[0]} is missing: a line has a, b, winner and the names of both systems")
-        if row["winner"] not in POINTS:
-            raise ValueError(f"{place}: winner is {row['winner']!r}: write a, b or tie")
-        kind = row.get("kind") or "pair"
+    for row in read_vote_rows(table):
+        place = f"{table} line {row.line}"
+        if not row.system_a:
+            raise ValueError(f"{place}: system_a is missing: a line has a, b, winner and the names of both systems")
+        kind = row.kind or "pair"
         if kind not in KINDS:
             raise ValueError(f"{place}: kind is {kind!r}: write {', '.join(KINDS)}, or nothing")
-        if (row["system_a"] == row["system_b"]) != (kind == "identical"):
-            raise ValueError(f"{place}: kind is {kind!r} between {row['system_a']} and {row['system_b']}: correct one")
-        prompt = row.get("prompt") or ""
-        if not (id := row.get("id") or prompt):
+        if (row.system_a == row.system_b) != (kind == "identical"):
+            raise ValueError(f"{place}: kind is {kind!r} between {row.system_a} and {row.system_b}: correct one")
+        if not (id := row.id or row.prompt):
             raise ValueError(f"{place}: neither id nor prompt says which prompt this is: write one of them")
-        a, b = (table.parent / row[side] for side in ("a", "b"))
-        said = (row.get("listener") or table.stem, row.get("trial") or str(number), row.get("session") or "")
-        found.append((place, Ballot(a, b, POINTS[row["winner"]], prompt, row["system_a"], row["system_b"], id, kind,
-                                    *said)))  # fmt: skip
+        said = (id, kind, row.listener or table.stem, row.trial or str(row.line), row.session)
+        a, b = table.parent / row.a, table.parent / row.b
+        found.append((place, Ballot(a, b, POINTS[row.winner], row.prompt, row.system_a, row.system_b, *said)))
     return found

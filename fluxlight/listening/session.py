@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fluxlight.clips.folders import find_clips
-from fluxlight.clips.read import read_clip
+from fluxlight.clips.read import heard, read_channels
 from fluxlight.files import atomic_path, hash_of, read_json, sha256, write_json, write_text
 from fluxlight.listening.design import Trial, design
 from fluxlight.listening.page import page_of
@@ -105,7 +105,8 @@ def _write_clips(
     lock = LockedLoudness(lufs)
 
     def locked(key: tuple[str, str]) -> tuple[Clip, bool]:
-        samples, rate = read_clip(found[key])
+        channels, rate = read_channels(found[key])
+        samples = heard(channels, found[key])  # a lock would lift what is left of channels that cancel to full level
         clip = lock(Clip(key[0], torch.from_numpy(np.nan_to_num(samples, posinf=0, neginf=0)), rate))
         return clip, not any("unchanged" in note for note in clip.notes)
 

@@ -15,9 +15,11 @@ Logs = dict[str, Tensor]
 """What a loss tells beside itself: name -> scalar, detached; logged as ``train/<name>``."""
 Sharpness = float | Literal["auto"]
 """What an error is multiplied by before a sigmoid; "auto" is set from the data (`PreferenceLoss.adapt`)."""
-LIVELY = 1.0
+LIVELY = 10.0
 """Under "auto", what stands inside the sigmoid at a margin of one standard deviation of the reference's own difference
-between loser and winner: sigmoid(-1) = .27 of the gradient is left there (our choice)."""
+between loser and winner (our choice). Measured on a text-only model of `laptop` and two clips of each of 16 prompts:
+that deviation is .113, so a DPO's beta is 177; ten updates at 2e-5 with the published 2000 reach a margin of .009, at
+which 94 of 100 pairs are dead, where 177 leaves a third of the gradient."""
 DEAD = 0.01
 """A pair whose share of the gradient is below this (1/2 at the start) teaches nothing any more (our choice)."""
 
@@ -87,6 +89,10 @@ def mean_of_all(values: Tensor) -> Tensor:
 class PolicyLoss(Recorded, ABC):
     """A loss over clips with an advantage: positive ones are learned, negative ones unlearned.
 
+    All shipped ones have one gradient in the policy's velocity v (METHODS 1.1, G), with u the target, v_o the old
+    policy, v_r the reference and a weight a of each clip:
+    (2 / N) [a w(t) (v* - u) + k_old (v - v_o) + k_ref (v - v_r)].
+
     One file of this folder: subclass, take settings by name, implement `__call__`.
     """
 
@@ -104,3 +110,29 @@ class PolicyLoss(Recorded, ABC):
             advantage: of each clip ``(B,)``.
             t: flow times ``(B,)``, 1 is noise.
         """
+
+
+def distances(policy: Tensor, old: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Logs]:
+    """Mean squared distances of the policy to the old policy and to the reference, and both as logs.
+
+    ``moved`` is the one, ``drift`` the other: the value of a policy loss says nothing of progress (METHODS 1.1).
+
+    Args:
+        policy, old, reference: velocities ``(B, L, D)``; gradients come from the policy alone.
+    """
+    moved, drift = Prediction(policy, old).error.mean(), Prediction(policy, reference).error.mean()
+    return moved, drift, {"moved": moved.detach(), "drift": drift.detach()}
+
+
+def pushed(policy: Tensor, push: Tensor) -> Tensor:
+    """Mean squared distance ``(B,)`` to the fixed point policy - push ``(B, L, D)``.
+
+    Its gradient in the policy is (2 / elements) push, whatever the sign of an advantage in it, and it is never
+    negative.
+    """
+    return Prediction(policy, (policy - push).detach()).error
+
+
+def per_clip(values: Tensor, like: Tensor) -> Tensor:
+    """``values`` ``(B,)`` in a shape that multiplies ``like`` ``(B, L, D)``."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))

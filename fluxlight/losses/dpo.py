@@ -33,7 +33,7 @@ class DPOLoss(PreferenceLoss):
 
     Args:
         beta: sharpness; 2000 (FACTS section 10) belongs to errors that are means over a sample. "auto": (beta / 2)
-            margin is 1 at one spread of the reference (our choice).
+            margin is `LIVELY` at one spread of the reference (our choice).
     """
 
     def __init__(self, beta: Sharpness = 2000.0) -> None:

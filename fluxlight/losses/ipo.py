@@ -19,7 +19,7 @@ class IPOLoss(PreferenceLoss):
 
     Args:
         tau: 1 / (2 tau) is the margin that is asked for; 1000 stands where DPO has beta / 2 (our choice). "auto": tau
-            is 1 at one spread of the reference, so half a spread is asked for (our choice).
+            is `LIVELY` at one spread of the reference, so a twentieth of a spread is asked for (our choice).
     """
 
     def __init__(self, tau: Sharpness = 1000.0) -> None:

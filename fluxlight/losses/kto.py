@@ -11,7 +11,7 @@ from fluxlight.losses.dpo import margin, told
 
 
 class KTOLoss(PreferenceLoss):
-    """Mean of 1 - sigmoid(z - z0) over good clips and of 1 - sigmoid(z0 - z) over bad ones; z = beta (L_ref - L).
+    """Mean of 1 - sigmoid(z - z0) over good clips and of 1 - sigmoid(z0 - z) over bad ones; z = sharpness (L_ref - L).
 
     z0 is the mean of z over all clips of the batch, in all processes, without gradient and at least 0. Winners are the
     good clips, losers the bad ones; they need not be of one caption (`fluxlight select pairs --by votes`).
@@ -20,20 +20,20 @@ class KTOLoss(PreferenceLoss):
     slope of the sigmoid: 1/2 at the start) and ``dead``.
 
     Args:
-        beta: sharpness (1 in an implementation at hand), or "auto": beta is 1 at one spread of the reference
-            (our choice).
+        sharpness: the method's beta (1 in an implementation at hand), or "auto": set by the spread of the reference.
+            It has a name of its own, as a command line that names another loss keeps settings of equal names.
     """
 
     paired = False
 
-    def __init__(self, beta: Sharpness = 1.0) -> None:
-        self.beta = beta
+    def __init__(self, sharpness: Sharpness = 1.0) -> None:
+        self.sharp = sharpness
 
     def __call__(
         self, winner: Prediction, loser: Prediction, reference_winner: Prediction, reference_loser: Prediction
     ) -> tuple[Tensor, Logs]:
         """Loss of B good and B bad clips and logs (see the base class)."""
-        beta = self.sharpness(self.beta)
+        beta = self.sharpness(self.sharp)
         good, bad = (
             beta * (reference.error - policy.error)
             for policy, reference in ((winner, reference_winner), (loser, reference_loser))

@@ -15,20 +15,20 @@ class LinearDPOLoss(PreferenceLoss):
     Its gradient is that of `DPOLoss` with the sigmoid replaced by its tangent at 0, clipped (the paper clips a linear
     utility so; the slope is ours, its text was not at hand). At ``floor`` 1/2 it is the plain linear loss of METHODS.
     As the weight never vanishes, nothing but the reference holds the policy: let it follow the policy
-    (``reference_decay`` of `Preference`), train briefly, or keep a ``lambda_fm``.
+    (``reference_decay`` of `Preference`), train briefly, or keep a ``lambda_winner``.
 
     Logs ``preference``, ``margin``, ``accuracy``, ``weight`` and ``dead``.
 
     Args:
         beta: sharpness, or "auto": as in `DPOLoss`.
         floor: smallest weight of a pair, 0 to 1/2 (our choice).
-        lambda_fm: weight of the winner's flow-matching loss.
+        lambda_winner: weight of the winner's flow-matching loss; a name of its own, see `KTOLoss`.
     """
 
-    def __init__(self, beta: Sharpness = 2000.0, floor: float = 0.1, lambda_fm: float = 0.0) -> None:
+    def __init__(self, beta: Sharpness = 2000.0, floor: float = 0.1, lambda_winner: float = 0.0) -> None:
         if not 0 <= floor <= 0.5:
             raise ValueError(f"floor is {floor}: it is a weight, 0 to 0.5")
-        self.beta, self.floor, self.lambda_fm = beta, floor, lambda_fm
+        self.beta, self.floor, self.lambda_winner = beta, floor, lambda_winner
 
     def __call__(
         self, winner: Prediction, loser: Prediction, reference_winner: Prediction, reference_loser: Prediction
@@ -38,5 +38,5 @@ class LinearDPOLoss(PreferenceLoss):
         inside = 0.5 * self.sharpness(self.beta, 0.5) * margins
         weight = (0.5 - inside.detach() / 4).clamp(self.floor, 1 - self.floor)
         preference = -(weight * inside).mean()
-        loss = preference + self.lambda_fm * winner.error.mean()
+        loss = preference + self.lambda_winner * winner.error.mean()
         return loss, {"preference": preference.detach(), **told(margins), **alive(weight)}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fluxlight.flow import Prediction
-from fluxlight.losses.base import Logs, PreferenceLoss, Sharpness, alive
+from fluxlight.losses.base import LIVELY, Logs, PreferenceLoss, Sharpness, alive
 from fluxlight.losses.dpo import margin
 
 
@@ -39,7 +39,9 @@ class MaPOLoss(PreferenceLoss):
     ) -> tuple[Tensor, Logs]:
         """Loss of B pairs and logs (see the base class)."""
         good, bad = winner.error, loser.error
-        inside = self.sharpness(self.sharp, 0.5 * self.scale) * (odds(self.scale * good) - odds(self.scale * bad))
+        # without a reference the errors themselves are compared, whose spread is 1 from the start
+        sharpness = self.sharpness(self.sharp, 0.5 * self.scale * LIVELY)
+        inside = sharpness * (odds(self.scale * good) - odds(self.scale * bad))
         preference = -functional.logsigmoid(inside).mean()
         said = {
             "preference": preference.detach(),

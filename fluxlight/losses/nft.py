@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fluxlight.flow import Prediction
-from fluxlight.losses.base import Logs, PolicyLoss
+from fluxlight.losses.base import Logs, PolicyLoss, distances, per_clip
 
 
 class NFTLoss(PolicyLoss):
@@ -14,8 +14,7 @@ class NFTLoss(PolicyLoss):
     Its gradient in v is (2 / N) [A (v_o - u) + limit beta (v - v_o) + k_ref (v - v_r)]: METHODS 1.1 (G). The shipped
     NFT works on x1 with an adaptive weight (METHODS 1.2); this is its unweighted form.
 
-    Logs ``moved``, the mean squared distance to the old policy, and ``drift``, that to the reference: the value of the
-    loss says nothing of progress.
+    Logs ``moved`` and ``drift`` (`distances`).
 
     Args:
         beta: how far an advantage moves the target: the smaller, the further (published 1.0, or 0.1).
@@ -32,7 +31,6 @@ class NFTLoss(PolicyLoss):
         """Loss of B clips and logs (see the base class)."""
         weight = self.limit * self.beta
         share = advantage.clamp(-self.limit, self.limit) / weight
-        goal = old + share.reshape(-1, *[1] * (old.dim() - 1)) * (target - old)
-        drift = Prediction(policy, reference).error.mean()
-        loss = weight * Prediction(policy, goal).error.mean() + self.k_ref * drift
-        return loss, {"moved": Prediction(policy, old).error.mean().detach(), "drift": drift.detach()}
+        goal = old + per_clip(share, old) * (target - old)
+        _, drift, logs = distances(policy, old, reference)
+        return weight * Prediction(policy, goal).error.mean() + self.k_ref * drift, logs

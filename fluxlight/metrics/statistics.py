@@ -37,6 +37,7 @@ class Paired:
 
     Attributes:
         difference, low, high: mean of the paired differences and its t interval.
+        low90, high90: 90 % t interval, for tests of equivalence.
         bootstrap_low, bootstrap_high: percentile interval of 2,000 resamples of the prompts, free of the normal law.
         t, p_t: paired t test; where all differences are equal there is no t (None), and p is that of the sign flips.
         p_wilcoxon: Wilcoxon signed-rank test.
@@ -49,6 +50,8 @@ class Paired:
     difference: float
     low: float
     high: float
+    low90: float
+    high90: float
     bootstrap_low: float
     bootstrap_high: float
     t: float | None
@@ -87,7 +90,23 @@ def t_interval(x: Any, alpha: float = 0.05) -> Mean:
 
 def smallest_effect(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest mean difference seen with the given power: (t_(1 - alpha/2) + t_power) sd / sqrt(n)."""
-    return float((stats.t.ppf(1 - alpha / 2, n - 1) + stats.t.ppf(power, n - 1)) * sd / np.sqrt(n))
+    return seen_with(float(sd / np.sqrt(n)), n - 1, alpha, power)
+
+
+def seen_with(se: float, df: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Smallest difference of standard error ``se`` with ``df`` degrees of freedom that is seen with the given power."""
+    return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * se)
+
+
+def share_interval(hits: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Wilson's interval of a share of ``hits`` (halves for ties) in ``n`` trials."""
+    if n < 1 or not 0 <= hits <= n:
+        raise ValueError(f"share: {hits:g} of {n}: hits lie between 0 and the number of trials, at least 1")
+    z2 = float(stats.norm.ppf(1 - alpha / 2)) ** 2
+    share = hits / n
+    middle, root = share + z2 / (2 * n), np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2)))
+    low, high = (middle - root) / (1 + z2 / n), (middle + root) / (1 + z2 / n)
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def _bootstrap(delta: NDArray[np.float64], alpha: float, resamples: int = 2000) -> tuple[float, float]:
@@ -130,8 +149,36 @@ def paired(x: Any, y: Any, alpha: float = 0.05, scale: float | None = None) -> P
     wins, losses = int((delta > 0).sum()), int((delta < 0).sum())
     smallest = smallest_effect(interval.sd, n, alpha)
     low, high = _bootstrap(delta, alpha)
-    return Paired(interval.mean, interval.low, interval.high, low, high, t, p_t, p_wilcoxon, wins, losses,
-                  n - wins - losses, effect, smallest, n)  # fmt: skip
+    narrow = t_interval(delta, 2 * alpha)
+    return Paired(
+        interval.mean, interval.low, interval.high, narrow.low, narrow.high, low, high, t, p_t, p_wilcoxon, wins,
+        losses, n - wins - losses, effect, smallest, n,
+    )  # fmt: skip
+
+
+UNCHANGED, CHANGED, CANNOT_TELL = "unchanged", "changed", "cannot tell"
+
+
+def equivalence(
+    interval: tuple[float, float], interval90: tuple[float, float], margin: float, monte_carlo: float = 0.0
+) -> str:
+    """Whether a difference stays within ``margin``: two one-sided tests at 5 % (Schuirmann 1987; METHODS section 3).
+
+    Both tests reject where the 90 % interval lies inside (-margin, margin): "unchanged". A 95 % interval wholly beyond
+    one margin is "changed". Everything else, and what an end decides by less than its Monte-Carlo error, is "cannot
+    tell".
+
+    Args:
+        interval, interval90: 95 % and 90 % interval of the difference.
+        margin: the largest difference that counts as none, above 0.
+        monte_carlo: error of the ends.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin is {margin:g}: give a difference above 0")
+    low, high = interval90
+    if low - monte_carlo > -margin and high + monte_carlo < margin:
+        return UNCHANGED
+    return CHANGED if interval[0] - monte_carlo > margin or interval[1] + monte_carlo < -margin else CANNOT_TELL
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,8 @@ from typing import Any
 from fluxlight.clips.faults import cancelling
 from fluxlight.clips.read import read_channels
 from fluxlight.clips.write import write_audio
-from fluxlight.files import append_jsonl, atomic_path, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
+from fluxlight.files import append_jsonl, atomic_path, claimed, hash_of, mend_jsonl, read_jsonl, sha256, write_jsonl
+from fluxlight.files.orphans import end_with_parent
 from fluxlight.postprocess.base import PostProcess, process_many
 from fluxlight.postprocess.listing import check_out, clear, list_files, output_of
 from fluxlight.progress import Bar
@@ -87,7 +88,13 @@ def process_folder(
         raise ValueError(f"jobs is {jobs} and batch {batch}: give 1 or more of each")
     files = list_files(source, out)
     check_out(source, out, files, (out / ROWS).is_file())
-    out.mkdir(parents=True, exist_ok=True)
+    with claimed(out, make=True):
+        return _process_files(source, out, files, steps, jobs, batch, threads)
+
+
+def _process_files(
+    source: Path, out: Path, files: list[str], steps: Sequence[PostProcess], jobs: int, batch: int, threads: int | None
+) -> list[Row]:
     (out / ROWS).touch()
     job = Job(source, out, steps, recipe_of(steps), threads)
     rows: dict[str, Row] = {row["file"]: row for row in mend_jsonl(out / ROWS)}
@@ -165,6 +172,7 @@ def _start(job: Job, threads: int) -> None:
     # Ctrl-C ends a process without a traceback; what it had in hand is done again by the next run
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
     torch.set_num_threads(threads)
     _here.append(job)
 

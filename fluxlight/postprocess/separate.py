@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fluxlight.device import chosen
 from fluxlight.postprocess.base import noted, why_not
 from fluxlight.types import Clip
 from fluxlight.weights import locate, weights_folder
+from fluxlight.weights.foreign import nothing_run, reason_of
 
 HUB = "hub"
 """A `folder` that is none: the demucs package finds or fetches the model (in torch's own hub cache)."""
@@ -83,11 +85,22 @@ class Separate:
             )
 
     def _load(self) -> Any:
+        from fractions import Fraction
+
+        from demucs.demucs import Demucs
+        from demucs.hdemucs import HDemucs
+        from demucs.htdemucs import HTDemucs
         from demucs.pretrained import ModelLoadingError, get_model
 
         try:
-            with torch.random.fork_rng(devices=[]):  # building the modules draws initial weights from the global stream
+            # a published file names its network, which the package would import and call, whatever it is
+            with nothing_run([Demucs, HDemucs, HTDemucs, Fraction]), torch.random.fork_rng(devices=[]):
+                # building the modules draws initial weights from the global stream
                 bag = get_model(self.model, repo=None if self.folder == HUB else self._place)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"Demucs model {self.model} in {self._place} is not loaded: {reason_of(error)}; get it again"
+            ) from None
         except (ModelLoadingError, OSError) as error:
             raise FileNotFoundError(
                 f"Demucs model {self.model} could not be loaded ({' '.join(str(error).split())}): put its .yaml and "

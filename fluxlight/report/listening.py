@@ -24,8 +24,9 @@ from fluxlight.measures import better
 from fluxlight.postprocess import SHORTEST_SECONDS, integrated_loudness
 from fluxlight.prompts import Prompt, as_prompts
 from fluxlight.random import permutation
+from fluxlight.report.judges import NO_CARD, card_notes, card_table
 from fluxlight.report.spectrogram import mel_picture, save_picture
-from fluxlight.report.table import MARK, arrow, label, number
+from fluxlight.report.table import MARK, arrow, drawn, label, number
 
 SAMPLE, SEED = 12, 0
 """Prompts of the page's random sample, and its seed: drawn before anything was heard or measured (our choice)."""
@@ -122,15 +123,34 @@ def _summary(result: Mapping[str, Any] | None, metrics: Sequence[str]) -> str:
         means = [f"{floor[d]['mean']:.3f}<small>real against real</small>" if d in floor else "" for d in distances]
         cells = "".join(f"<td>{mean}</td>" for mean in means)
         lines.append(f"<tr class=floor><th>floor</th>{cells}{'<td></td>' * len(metrics)}</tr>")
-    note = f"{table['loudness']}. Mean and 95 % interval, n = {result['frame']['n']}."
+    note = f"{table['loudness']}. Mean and 95 % interval over {drawn(table)}."
     if optimised:
         note += f" {MARK} used to train or select, so a rise there proves nothing by itself."
     heads = "".join(f"<th>{html.escape(h)}</th>" for h in head)
     body = "".join(lines)
     return (
         f"<div class=scroll><table><thead><tr><th>row</th>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
-        f"<p class=note>{html.escape(note[0].upper() + note[1:])}</p>"
+        f"<p class=note>{html.escape(note[0].upper() + note[1:])}</p>" + _card(result)
     )
+
+
+def _card(result: Mapping[str, Any]) -> str:
+    """What the judges of the table are worth, folded away; how to find out where nobody has."""
+    judges = result["frame"]["judges"]
+    if not judges:
+        return ""
+    card = result.get("report_card")
+    if card is None:
+        return f"<p class=note>{html.escape(NO_CARD)}</p>"
+    head, rows = card_table(card)
+    heads = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    notes = "".join(f"<p class=note>{html.escape(note)}</p>" for note in card_notes(card, judges))
+    table = f"<div class=scroll><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<details><summary>What the judges are worth</summary>{table}{notes}</details>"
 
 
 def _metrics(scores: Mapping[str, Mapping[str, Mapping[str, float]]], result: Mapping[str, Any] | None) -> list[str]:
@@ -163,7 +183,7 @@ def listening_page(
     page: str | os.PathLike[str], prompts: Sequence[Prompt | Mapping[str, Any]],
     systems: Mapping[str, str | os.PathLike[str]], scores: Mapping[str, Mapping[str, Mapping[str, float]]],
     result: Mapping[str, Any] | None = None, title: str = "Every prompt, every row", copy: bool = False,
-    partial: Container[str] | bool = False,
+    whole: Sequence[Prompt] | None = None, partial: Container[str] | bool = False,
 ) -> Path:  # fmt: skip
     """Write ``index.html`` with its spectrograms; those of clips that it no longer shows go.
 
@@ -175,18 +195,21 @@ def listening_page(
         result: table.json of the evaluation, for the summary on top, the marks and the faults.
         title: heading.
         copy: copy the audio beside the page, so that the folder can be moved; otherwise it is linked where it is.
+        whole: all prompts the folders have clips of, where only some of them are shown.
         partial: rows that may lack clips: some, or all of them. A prompt without any clip is left out.
     """
     page, slice_prompts = Path(page), as_prompts(prompts)
     ids = [p.id for p in slice_prompts]
-    paths = {
+    held = [p.id for p in whole or slice_prompts]
+    found = {
         name: clips_there(folder, ids, name)
         if partial is True or (partial and name in partial)
-        else dict(zip(ids, find_clips(folder, ids, name), strict=True))
+        else dict(zip(held, find_clips(folder, held, name), strict=True))
         for name, folder in systems.items()
     }
-    slice_prompts = [p for p in slice_prompts if any(p.id in of_row for of_row in paths.values())]
+    slice_prompts = [p for p in slice_prompts if any(p.id in of_row for of_row in found.values())]
     ids = [p.id for p in slice_prompts]
+    paths = {name: {i: of_row[i] for i in ids if i in of_row} for name, of_row in found.items()}
     metrics = _metrics(scores, result)
     optimised = result["frame"]["optimised"] if result else []
     faults = result["faults"] if result else {}
@@ -210,8 +233,7 @@ def listening_page(
             f"<div class=row>{clips}</div></article>"
         )
     template = (files("fluxlight.report") / "listening.html").read_text(encoding="utf-8")
-    page_text = template
-    for key, value in {
+    values = {
         "TITLE": html.escape(title),
         "SUMMARY": _summary(result, metrics) + _plots(page),
         "CARDS": "\n".join(cards),
@@ -219,8 +241,9 @@ def listening_page(
         "SAMPLE": str(min(SAMPLE, len(ids))),
         "SEED": str(SEED),
         "METRICS": json.dumps([label(m) for m in metrics]).replace("<", "\\u003c"),
-    }.items():
-        page_text = page_text.replace(f"@@{key}@@", value)
+    }
+    # in one pass: a prompt that holds a key of the template is a prompt
+    page_text = re.sub(r"@@(\w+)@@", lambda key: values[key[1]], template)
     write_text(page, page_text)
     _forget(page.parent / "spectrograms", page_text)
     return page

@@ -1,4 +1,4 @@
-"""Table: the result of an evaluation as Markdown, with what a number needs to be believed, and the published one."""
+"""Table: the result of an evaluation as Markdown, with what a number needs to be believed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,6 @@ from fluxlight.clips.faults import faulty_lines
 from fluxlight.measures import MEASURES, better
 
 MARK = "†"
-
-# FACTS section 1, "Measured on 100 Song Describer prompts against SDD-706 with LAION-CLAP-Music"
-PUBLISHED = (
-    ("FluxAudio-S baseline (Row 0)", "0.5998", "0.230", "-0.392"),
-    ("Sub. 1, seed 42 (whole chain)", "0.4238", "0.285", "+0.533"),
-    ("Sub. 2, seed 55 (whole chain)", "0.4370", "0.300", "+0.550"),
-)
-# FACTS section 1, "Stage effects"
-PUBLISHED_EFFECTS = (
-    ("score-conditioned SFT against baseline", "FAD -0.025 to -0.040 (at SFT settings)"),
-    ("expert iteration", "FAD -0.0362 (v1 chain); CLAP and reward significant in a paired t test"),
-    ("cross-load v1 into v2", "within 0.02 FAD of native"),
-    ("CRPO", "FAD -0.003, CLAP +0.002, reward -0.002: inside paired-t noise"),
-    ("another noise seed, same checkpoint", "FAD 0.0132"),
-)
 
 
 def label(name: str) -> str:
@@ -133,18 +118,22 @@ def comparisons_table(table: Mapping[str, Any], optimised: Sequence[str]) -> str
         "d_z",
         "could see",
     ]
+    margins = any("margin" in c for c in table["comparisons"])
+    head += ["unchanged within"] if margins else []
     rows = []
     for c in table["comparisons"]:
         name = label(c["metric"]) + (f" {MARK}" if c["metric"] in optimised else "")
-        scored = "t" in c
+        scored = "p_wilcoxon" in c
+        counted = "wins" in c
+        verdict = [f"{c['margin']:g}: {c['equivalence']}" if "margin" in c else ""] if margins else []
         rows.append([
             c["system"], c["against"], name,
             with_interval(c["difference"], c["low"], c["high"], True),
             between(c["bootstrap_low"], c["bootstrap_high"]) if scored else "",
             _or_dash(c["t"], ".1f") if scored else "", probability(c["p"]), probability(c["p_holm"]),
             probability(c["p_wilcoxon"]) if scored else "",
-            f"{c['wins']}/{c['n']}" if scored else "", _or_dash(c["effect"], "+.2f") if scored else "",
-            number(c["smallest"], digits=3 if c["smallest"] >= 0.1 else 4),
+            f"{c['wins']}/{c['n']}" if counted else "", _or_dash(c["effect"], "+.2f") if scored else "",
+            number(c["smallest"], digits=3 if c["smallest"] >= 0.1 else 4), *verdict,
         ])  # fmt: skip
     return grid(head, rows, numeric=3)
 
@@ -157,8 +146,14 @@ def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
         said = [f"{name} {'silent' if lufs is None else number(lufs, digits=1)}" for name, lufs in delivered.items()]
         notes.append(f"- The files as they are, mean LUFS: {', '.join(said)}.")
     notes += [f"- **{hint}**" for hint in table.get("hints", [])]
+    notes.append(f"- Intervals and tests are over {drawn(table)}.")
     if any("resamples" in c for c in table["comparisons"]):
-        notes.append(f"- Resampling of whole rows: {frame['resamples']} draws, seed {frame['statistics_seed']}.")
+        error = max(c["monte_carlo"] for c in table["comparisons"])
+        notes.append(
+            f"- Resampling of whole rows, seed {frame['statistics_seed']}: {frame['resamples']} permutations; "
+            f"{frame['draws']} draws of each interval, the same in every table, which moves an end by up to "
+            f"{number(error, digits=4)}."
+        )
     if "reference" in table:
         r = table["reference"]
         notes.append(
@@ -209,6 +204,26 @@ def _notes(table: Mapping[str, Any], frame: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def drawn(table: Mapping[str, Any]) -> str:
+    """What the intervals of a table are over, in words, with what one seed leaves open."""
+    systems = table["systems"].values()
+    n = next(iter(systems))["n"]
+    counts = {(entry["noise_seeds"], entry["training_seeds"]) for entry in systems}
+    if counts == {(1, 1)}:
+        return f"{n} prompts; one noise seed and one training seed a row, so what other seeds do is not in them"
+    said = "; ".join(
+        f"{name} {seeds(entry['noise_seeds'], entry['training_seeds'])}" for name, entry in table["systems"].items()
+    )
+    few = [entry["training_seeds"] for entry in systems if 1 < entry["training_seeds"] < 6]
+    known = "; what so few training seeds say of their spread is known to a factor of about 3" if few else ""
+    return f"{n} prompts x noise seeds x training seeds, crossed ({said}){known}"
+
+
+def seeds(noises: int, trainings: int) -> str:
+    """How many seeds of either kind, in words."""
+    return f"{noises} noise seed{'s' * (noises > 1)} x {trainings} training seed{'s' * (trainings > 1)}"
+
+
 def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
     """The whole result as Markdown."""
     frame, optimised = result["frame"], result["frame"]["optimised"]
@@ -216,7 +231,12 @@ def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
     judges = ", ".join(f"{label(name)} = {identity}" for name, identity in frame["judges"].items())
     judges = f"; judges: {judges}" if judges else ""
     parts.append(f"n = {frame['n']} prompts ({frame['prompts']}), the same for every row{judges}.")
-    known = {"n", "prompts", "judges", "optimised", "interval", "left_out", "statistics_seed", "resamples"}
+    if "half" in frame:
+        other = {"report": "Settings are chosen on the other half", "choose": "Report on the other half"}
+        parts += ["", f"The half of the slice that is kept to {frame['half']}, by the hash of each id: "
+                  f"{other[frame['half']]} (`--half`)."]  # fmt: skip
+    known = {"n", "prompts", "judges", "optimised", "interval", "left_out", "statistics_seed", "resamples", "draws",
+             "half"}  # fmt: skip
     extra = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in sorted(frame.items()) if key not in known)
     parts += [f"{extra[0].upper()}{extra[1:]}.", ""] if extra else [""]
     for table in result["tables"].values():
@@ -227,8 +247,14 @@ def markdown(result: Mapping[str, Any], title: str = "Evaluation") -> str:
             parts.append(
                 "p Holm corrects over all tests of this table; d_z is the mean difference over its standard deviation; "
                 '"could see" is the smallest difference this n detects with 80 % power.'
+                + (' "Unchanged within" a margin: two one-sided tests at 5 %, the 90 % interval inside it.'
+                   if any("margin" in c for c in table["comparisons"]) else "")
             )
             parts.append("")
+    if frame["judges"]:
+        from fluxlight.report.judges import card_lines
+
+        parts += card_lines(result.get("report_card"), frame["judges"])
     first = next(iter(result["tables"].values()))
     info = {name: first["systems"][name]["info"] for name in first["order"] if first["systems"][name]["info"]}
     if info:
@@ -246,19 +272,3 @@ def _faults(result: Mapping[str, Any]) -> list[str]:
     left_out = result["frame"]["left_out"]
     lines.append(f"- Left out of every row: {', '.join(left_out)}." if left_out else "- No prompt was left out.")
     return lines
-
-
-def published_table() -> str:
-    """The published numbers, for orientation, with why they cannot be compared with ours."""
-    return "\n".join([
-        "## The published table (another judge, other data, another scale)", "",
-        "FluxAudio-S, 120 M parameters, 535 k training clips, 100 Song Describer prompts against SDD-706, LAION-CLAP-",
-        "Music and TuneJury. No number here can be compared with one above; only signs and significance can.", "",
-        grid(["system", "FAD-CLAP ↓", "CLAP ↑", "TuneJury reward ↑"], PUBLISHED), "",
-        grid(["published stage effect", "size"], PUBLISHED_EFFECTS, numeric=2), "",
-    ])  # fmt: skip
-
-
-def decomposition_table(result: Mapping[str, Any], title: str = "Decomposition of the chain") -> str:
-    """Our rows 0-4 and, clearly apart, the published ones."""
-    return markdown(result, title) + "\n---\n\n" + published_table()

@@ -125,9 +125,10 @@ def _hear(files: Sequence[Path], encoders: Sequence[TextAudioModel | Mert], part
 
 
 def _embed(path: Path, encoders: Sequence[TextAudioModel | Mert]) -> Tensor:
-    from fluxlight.clips.read import read_clip
+    from fluxlight.clips.read import heard, read_channels
 
-    samples, rate = read_clip(path)
+    channels, rate = read_channels(path)
+    samples = heard(channels, path)
     if not np.abs(samples).max(initial=0.0) > 0:
         raise ValueError(f"audio {path} is silent, empty or not finite: take its votes out of the table")
     try:

@@ -26,7 +26,7 @@ from fluxlight.random import words
 from fluxlight.sample import Sampler
 from fluxlight.stages import origin
 from fluxlight.stages.draws import Draws, draw
-from fluxlight.stages.optimizer import published_adamw
+from fluxlight.stages.optimizer import freeze_but, published_adamw
 from fluxlight.stages.schedule import Schedule
 from fluxlight.types import Batch, Condition, PromptBatch
 
@@ -49,12 +49,17 @@ class Stage(L.LightningModule):
         init_from: bundle, or published .pth file, whose weights are the start; null starts anew with the statistics of
             the store. What weights lack (published ones have no negative text) is taken from the store.
         weights: which of its weights, "raw" (published) or "ema".
-        skip: name prefixes of the bundle that are not taken.
+        skip: name prefixes of the bundle, or of the published file, that are not taken.
         allow_new: name prefixes of this model that the bundle need not have.
+        train_only: name prefixes of the parameters that are trained, the others are frozen; null or none: all.
+        head_prefix: what stands before the names of the score head in a published file; null where it has none.
         sampler: how slice and candidates are rendered.
         score_quantile: ask for this quantile of the training scores instead of ``sampler.score``; null: as given.
         negative_score_quantile: likewise for ``sampler.negative_score``.
         render_every: updates between two renderings of the slice in fit; 0 renders once, after the last update.
+
+    Attributes:
+        kept: the update whose weights the model has, once a guard has ended the run before its time; else None.
     """
 
     def __init__(
@@ -70,11 +75,13 @@ class Stage(L.LightningModule):
         weights: bundle.Which = "raw",
         skip: list[str] | None = None,
         allow_new: list[str] | None = None,
+        head_prefix: str | None = None,
         sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
         score_quantile: float | None = None,
         negative_score_quantile: float | None = None,
         render_every: int = 0,
         stream: str = "",
+        train_only: list[str] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("text_drop", text_drop), ("score_drop", score_drop)):
@@ -86,10 +93,13 @@ class Stage(L.LightningModule):
         self.sampler, self.render_every = sampler, render_every
         self.score_quantile, self.negative_score_quantile = score_quantile, negative_score_quantile
         self.init_from, self.weights = init_from, weights
+        self.kept: int | None = None
         self._cut, self._origin = 0, origin.Origin()
         self._seen: deque[Batch] = deque(maxlen=2)  # of one update at most winner and loser
         if init_from:
-            bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights)
+            bundle.init_from(self.model, init_from, skip or (), allow_new or (), weights, head_prefix)
+        if train_only:
+            freeze_but(self.model, train_only)
 
     # -- start ---------------------------------------------------------------------------------------------------
 

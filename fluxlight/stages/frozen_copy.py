@@ -27,15 +27,17 @@ class FrozenCopy:
         """The copy."""
         return self._model
 
+    @torch.no_grad()
+    def follow(self, model: FluxModel, keep: float) -> None:
+        """Become ``keep`` times the copy plus ``1 - keep`` times ``model``; buffers are taken as they are."""
+        for mine, new in zip(self._model.parameters(), model.parameters(), strict=True):
+            mine.lerp_(new, 1 - keep)
+        for mine, new in zip(self._model.buffers(), model.buffers(), strict=True):
+            mine.copy_(new)
+
     def to(self, device: torch.device) -> None:
         """Bring the copy to ``device``."""
         self._model.to(device)
-
-    def follow(self, model: FluxModel, decay: float) -> None:
-        """Move each weight to decay x itself + (1 - decay) x that of ``model``."""
-        with torch.no_grad():
-            for mine, other in zip(self._model.parameters(), model.parameters(), strict=True):
-                mine.lerp_(other.detach(), 1 - decay)
 
     def state(self) -> dict[str, Any]:
         """Its weights and buffers by name, for a checkpoint."""

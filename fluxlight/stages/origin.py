@@ -20,8 +20,8 @@ NAMELESS = "none"
 
 
 def of_model(model: FluxModel) -> Origin:
-    """Class and settings of backbone and head."""
-    said: Origin = {"model.head": "null"}
+    """Class and settings of backbone and head, and how much of them is trained."""
+    said: Origin = {"model.head": "null", "number of tensors by model.train_only": len(trainable(model))}
     for part, value in (("backbone", model.backbone), ("head", model.head)):
         if value is not None:
             said[f"model.{part}"] = type(value).__name__

@@ -37,6 +37,7 @@ class Plan:
         expert_iter: row 2, the mixture.
         expert_polish: row 2, the experts alone.
         crpo: row 4.
+        online: reinforcement on rollouts, not published; at `full` the settings of others (METHODS 1.9).
     """
 
     trunk: Step = field(default_factory=Step)
@@ -44,6 +45,7 @@ class Plan:
     expert_iter: Step = field(default_factory=lambda: Step(30_000, 32, 2, 1e-5, 0))
     expert_polish: Step = field(default_factory=lambda: Step(5_000, 32, 2, 1e-6, 0))
     crpo: Step = field(default_factory=lambda: Step(5_000, 8, 1, 1e-6, 100))
+    online: Step = field(default_factory=lambda: Step(200, 32, 48, 1e-5, 0, 96))
 
 
 def plan_with(names: Iterable[str]) -> type[Plan]:

@@ -62,6 +62,11 @@ class Preference(Anchored):
 
     # -- start ---------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Forget what the loss was adapted to in another run."""
+        super().setup(stage)
+        self.loss.spread = None
+
     def on_fit_start(self) -> None:
         """Take the pairs that are kept out, and adapt the loss where that is asked for and not yet done."""
         super().on_fit_start()

@@ -15,7 +15,7 @@ from fluxlight.tables.text import LINE_END
 LINE = re.compile(r"([^\r\n]*+)(?:\r\n|\r|\n|\Z)")
 
 
-def parse(text: str, where: str, delimiter: str, columns: Collection[str]) -> Table:
+def parse(text: str, where: str, delimiter: str, columns: Collection[str], rest: str = "") -> Table:
     """Rows of a delimited text.
 
     Args:
@@ -23,19 +23,28 @@ def parse(text: str, where: str, delimiter: str, columns: Collection[str]) -> Ta
         where: its name.
         delimiter: that its suffix promises; another one is taken where only that gives a known column.
         columns: known names; a first line that holds one of them is a header.
+        rest: name of a last column that takes all further cells of a line.
     """
-    found = [(n, c) for n, c in records(text, where, chosen(text, delimiter, columns)) if any(map(str.strip, c))]
-    if not found:
+    # one by one: of half a million records none is held twice
+    found = ((n, c) for n, c in records(text, where, chosen(text, delimiter, columns)) if any(map(str.strip, c)))
+    line, first = next(found, (0, []))
+    if not line:
         return Table(where, "cells", [])
-    line, first = found[0]
     header = [cell.strip() for cell in first]
     if not set(map(fold, header)) & set(columns):
-        return Table(where, "cells", [Row(where, number, cells) for number, cells in found])
+        rows = [Row(where, line, first), *(Row(where, number, cells) for number, cells in found)]
+        return Table(where, "cells", rows)
     named = [name for name in header if name]
     if twice := [name for k, name in enumerate(named) if name in named[:k]]:
         raise BadTable(where, line, f"the column {twice[0]} is named twice: rename one of them")
     rows = []
-    for number, cells in found[1:]:
+    takes_rest = bool(rest) and fold(header[-1]) == rest
+    for number, cells in found:
+        if takes_rest and len(cells) >= len(header):
+            last = len(header) - 1
+            named_cells = dict(zip(header[:last], cells, strict=False))
+            rows.append(Row(where, number, {**named_cells, header[last]: tuple(cells[last:])}))
+            continue
         if len(cells) > len(header):
             raise BadTable(
                 where, number,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fluxlight.files import read_json
 from fluxlight.tables.ids import first_double, same
 from fluxlight.tables.read import read_table
 from fluxlight.tables.rows import BadTable, Row, Table, fold, shown
@@ -51,12 +52,19 @@ def read_ids(path: str | os.PathLike[str], what: str = "prompts file") -> list[s
     return [row.id for row in _read(path, what, False)]
 
 
+def rows_file(folder: str | os.PathLike[str]) -> Path:
+    """The rows of a store: the file that its meta.json names, for an updated store has another."""
+    meta = Path(folder) / "meta.json"
+    files = read_json(meta).get("files", {}) if meta.is_file() else {}
+    return Path(folder) / (files["rows"][0]["name"] if "rows" in files else STORE)
+
+
 def _read(path: str | os.PathLike[str], what: str, texts: bool) -> list[PromptRow]:
     folder = Path(path).is_dir()
-    if folder and not (Path(path) / STORE).is_file():
+    if folder and not rows_file(path).is_file():
         raise BadTable(f"{what} {path}", None, f"is a folder without {STORE}: give a file, or a prompt store")
     columns = TEXT if texts else (*TEXT, *ID)
-    table = read_table(Path(path) / STORE if folder else path, what, columns, plain=True, empty="prompts")
+    table = read_table(rows_file(path) if folder else path, what, columns, plain=True, empty="prompts")
     if table.shape == "object" and {fold(str(row.key)) for row in table.rows} >= {"id", "prompt"}:
         raise table.rows[0].fault("one row alone: put it into a list, [{...}]")
     # a store may hold the empty text: it was encoded as such

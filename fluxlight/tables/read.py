@@ -14,8 +14,9 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_table(
-    path: str | os.PathLike[str], what: str, columns: Collection[str], plain: bool = False, empty: str = "rows"
-) -> Table:
+    path: str | os.PathLike[str], what: str, columns: Collection[str], plain: bool = False, empty: str = "rows",
+    rest: str = "",
+) -> Table:  # fmt: skip
     """Rows of a file.
 
     Args:
@@ -24,6 +25,7 @@ def read_table(
         columns: names, folded, one of which a header holds.
         plain: whether a text is one row a line; else its columns are sought as in a TSV.
         empty: what an empty table lacks, for the message.
+        rest: name, folded, of a last column that takes all further cells of a line, as a tuple.
 
     Raises:
         FileNotFoundError: no such file.
@@ -36,7 +38,7 @@ def read_table(
     elif suffix in (".jsonl", ".ndjson"):
         table = objects.parse_lines(text, where)
     elif suffix in DELIMITERS or not plain:
-        table = cells.parse(text, where, DELIMITERS.get(suffix, "\t"), columns)
+        table = cells.parse(text, where, DELIMITERS.get(suffix, "\t"), columns, rest)
     else:
         lines = enumerate((line.strip() for line in LINE_END.split(text)), 1)
         table = Table(where, "lines", [Row(where, number, line) for number, line in lines if line])

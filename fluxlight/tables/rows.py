@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fluxlight.files.printable import printable
+
 SHOWN = 60
 """Letters of a foreign value that a message repeats (our choice: a line stays a line)."""
 
@@ -21,8 +23,7 @@ class BadTable(ValueError):
     def __init__(self, where: str, place: int | str | None, what: str) -> None:
         place = f"line {place}" if isinstance(place, int) else place
         said = f"{where}: {what}" if place is None else f"{where} {place}: {what}"
-        # foreign text may hold anything, terminal codes too
-        super().__init__("".join(letter if letter.isprintable() else "?" for letter in " ".join(said.split())))
+        super().__init__(printable(" ".join(said.split())))
 
 
 def fold(name: str) -> str:
@@ -36,7 +37,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row.
 

@@ -93,7 +93,7 @@ def responses(
         if metric not in measures:
             return paired(one.scores[metric], other.scores[metric])
         m = measures[metric]
-        return distance_change(m.make, m.clips(one), m.clips(other), resamples, seed)
+        return distance_change(m.make, m.clips(one), m.clips(other), 2, seed, draws=resamples)
 
     found = []
     for metric in [*measures, *rows[0].scores]:

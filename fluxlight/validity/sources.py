@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from fluxlight.clips.candidates import ROWS, read_candidates
 from fluxlight.clips.faults import faults_of
 from fluxlight.clips.folders import audio_files, find_clips
 from fluxlight.clips.read import read_channels
 from fluxlight.evaluation.judging import Judges
 from fluxlight.evaluation.measure import PerClip, reference_from_files
+from fluxlight.files import some_names
 from fluxlight.metrics.reference import Reference
 from fluxlight.prompts import Prompt, read_prompts
 from fluxlight.validity.climb import CLEAN, LadderClip, Rung, join, judge_rungs
@@ -32,6 +35,38 @@ def folder_clips(folder: str, prompts: str, clips: int | None = None) -> list[La
     found = []
     for prompt, path in list(zip(wanted, paths, strict=True))[:clips]:
         channels, rate = read_channels(path)
+        found.append(LadderClip(prompt, channels.mean(axis=1), rate, tuple(faults_of(channels, rate, None))))
+    return found
+
+
+def corpus_faulty(clips: int, jobs: int = 1) -> list[LadderClip]:
+    """The first ``clips`` clips of the embedded corpus' training split with a fault; what is missing is rendered."""
+    from fluxlight.embedded.corpus import CorpusSpec, build
+
+    size = 2 * clips
+    while True:
+        # two of five training clips have a fault, and a larger split only adds to what is there
+        corpus = build(CorpusSpec(sizes={"train": size}), jobs=jobs)
+        rows = [k for k, row in enumerate(corpus.rows("train")) if row.fault][:clips]
+        if len(rows) == clips:
+            break
+        size *= 2
+    audio, known = corpus.audio("train"), corpus.rows("train")
+    return [LadderClip(Prompt(known[k].id, known[k].caption), audio[k], RATE) for k in rows]
+
+
+def row_clips(folder: str, prompts: Sequence[Prompt]) -> list[LadderClip]:
+    """The clips of a rendered row, or of a folder ``<id>.wav|flac|mp3``, on some of its prompts."""
+    if (Path(folder) / ROWS).is_file():
+        ids = [row.id for row in read_candidates(folder) if not row.error]
+    else:
+        ids = [path.stem for path in audio_files(folder)]
+    paths = dict(zip(ids, find_clips(folder, ids), strict=True))
+    if missing := [p.id for p in prompts if p.id not in paths]:
+        raise ValueError(f"row {folder}: {len(missing)} of {len(prompts)} prompts have no clip: {some_names(missing)}")
+    found = []
+    for prompt in prompts:
+        channels, rate = read_channels(paths[prompt.id])
         found.append(LadderClip(prompt, channels.mean(axis=1), rate, tuple(faults_of(channels, rate, None))))
     return found
 

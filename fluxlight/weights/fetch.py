@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fluxlight.files import write_text
+from fluxlight.files.kinds import EMPTY, PAGE, POINTER, kind_of
 from fluxlight.progress import Bar
 from fluxlight.weights.catalogue import Published, Remote
 
@@ -31,23 +32,24 @@ def fetch(entry: Published, folder: Path, timeout: float = 30.0) -> Path:
         timeout: seconds without an answer after which the network counts as absent.
 
     Raises:
-        ValueError: there is no address, it is not https, the sum or size is wrong, or the address is not found.
-        OSError: no network, an interruption, or no room on the disk.
+        ValueError: there is no address, it is not https, or what lies in its place is seen to be another file.
+        OSError: no network, an interruption, no room on the disk; the address is not found, or what it gives is not
+            what is published: a page, a pointer, another size or sum. Nothing of that is kept.
     """
     if not entry.files:
         raise ValueError(f"{entry.name} has no address known with certainty: get it by hand from {entry.page}")
     target = folder / entry.name
     if not entry.holds:
-        if not target.exists():
+        if _wanting(entry, entry.files[0], target):
             _download(entry, entry.files[0], target, timeout)
-        return target
-    if target.exists() and not entry.lacks(target):
         return target
     # a folder is collected beside its place, so that no half of it is ever taken for the whole
     gathering = folder / f"{entry.name}.part"
+    whole = target.exists() and not entry.lacks(target)
     for remote in entry.files:
-        if not (target / remote.path).exists() and not (gathering / remote.path).exists():
-            _download(entry, remote, gathering / remote.path, timeout)
+        if not whole or (target / remote.path).exists():
+            if _wanting(entry, remote, target / remote.path) and _wanting(entry, remote, gathering / remote.path):
+                _download(entry, remote, gathering / remote.path, timeout)
     if not target.exists():
         gathering.rename(target)
     elif gathering.exists():
@@ -57,12 +59,23 @@ def fetch(entry: Published, folder: Path, timeout: float = 30.0) -> Path:
     return target
 
 
+def _wanting(entry: Published, remote: Remote, path: Path) -> bool:
+    """Whether a file has yet to be fetched: it is not there, or is nothing that anybody would miss."""
+    if not path.exists():
+        return True
+    fault = remote.fault(path, remote.path or entry.name)
+    if fault and kind_of(path) not in (EMPTY, POINTER, PAGE):
+        raise ValueError(f"{path}: {fault}: move it away, and it is fetched")
+    return fault is not None
+
+
 def verify(entry: Published, target: Path) -> list[str]:
-    """What is wrong with the files of ``entry`` at ``target``, one line each; files without a known sum pass."""
-    wrong = []
+    """What is wrong with the files of ``entry`` at ``target``, one line each; a known sum is computed."""
+    wrong = entry.faults(target)
     for remote in entry.files:
         path = target / remote.path if remote.path else target
-        if path.is_file() and remote.checksum and not _sum(path, remote.checksum)[0]:
+        seen = any(line.startswith(f"{path}: ") for line in wrong)
+        if path.is_file() and remote.checksum and not seen and not _sum(path, remote.checksum)[0]:
             wrong.append(f"{path} has another checksum than {remote.checksum}")
     return wrong
 
@@ -73,22 +86,25 @@ def _download(entry: Published, remote: Remote, target: Path, timeout: float) ->
     try:
         total = _receive(entry, remote, part, tag, timeout)
     except urllib.error.HTTPError as error:
-        raise ValueError(_refused(entry, remote, error.code)) from None
+        raise OSError(_refused(entry, remote, error.code)) from None
     except (urllib.error.URLError, TimeoutError, HTTPException, ConnectionError) as error:
         raise OSError(_cut_off(entry, remote, target, part, error)) from None
     size = part.stat().st_size
     if total is not None and size < total:
         raise OSError(_cut_off(entry, remote, target, part, f"{size:,} of {total:,} bytes came"))
-    right, found = _sum(part, remote.checksum) if remote.checksum else (True, "")
-    if right:
+    fault = remote.fault(part, target.name)
+    if not fault and remote.checksum:
+        right, found = _sum(part, remote.checksum)
+        fault = None if right else f"it has checksum {found}, {remote.checksum} is published"
+    if fault is None:
         os.replace(part, target)
     else:
         part.unlink()
     tag.unlink(missing_ok=True)
-    if not right:
-        raise ValueError(
-            f"{remote.url} gave a file with checksum {found} where {remote.checksum} is published: it was thrown away; "
-            f"fetch it again, and if that does not help, look at {entry.page}"
+    if fault:
+        raise OSError(
+            f"{remote.url} gave another file than the published one ({fault}), which was thrown away: fetch it again, "
+            f"and if that does not help, look at {entry.page}"
         )
 
 
@@ -147,7 +163,7 @@ def _check_address(url: str) -> None:
 
 def _check_room(entry: Published, remote: Remote, part: Path, total: int | None, done: int) -> None:
     if remote.size and total is not None and total != remote.size:
-        raise ValueError(
+        raise OSError(
             f"{remote.url} offers {total:,} bytes where {remote.size:,} are published: look at {entry.page}"
         )
     free = shutil.disk_usage(part.parent).free

@@ -36,6 +36,7 @@ def locate(name: str, path: str | Path | None = None) -> Path:
     Raises:
         FileNotFoundError: it is not there, or a folder lacks some of its files; the line says where it was looked
             for, where it is published, its licence and what takes its place in the embedded world.
+        ValueError: what lies there is seen to be something else: a Git LFS pointer, a web page, an empty file.
     """
     name = name.rstrip("/")
     known = CATALOGUE.get(name)
@@ -44,11 +45,14 @@ def locate(name: str, path: str | Path | None = None) -> Path:
         raise FileNotFoundError(f"{name} is not at {wanted}: {_how(name, known)}")
     if path is None and known is not None and (lacks := known.lacks(wanted)):
         raise FileNotFoundError(f"{name} at {wanted} lacks {', '.join(lacks)}: {_how(name, known)}")
+    # it need not be the published one (`fluxlight weights` says where it is not), but no pointer or page either
+    if known is not None and (faults := known.faults(wanted, sized=False)):
+        raise ValueError(f"{name}: {faults[0]}: {_how(name, known)}")
     return wanted
 
 
 def _how(name: str, known: Published | None) -> str:
-    place = f"put it there, or set {VARIABLE} or its path in the config"
+    place = f"put the published one there, or set {VARIABLE} or its path in the config"
     if known is None:
         return f"{place} (fluxlight weights lists the published files, {name} is not among them)"
     get = f"fluxlight weights --fetch {name}" if known.files else "it cannot be fetched by name"

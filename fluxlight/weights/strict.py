@@ -15,10 +15,18 @@ def load_strict(
     remedy: str,
     may_miss: Sequence[str] = (),
 ) -> None:
-    """Copy ``state`` into ``module``.
+    """Copy ``state`` into ``module``; see `check_fit`."""
+    check_fit(module, state, source, remedy, may_miss)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def check_fit(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, remedy: str, may_miss: Sequence[str] = ()
+) -> None:
+    """Refuse a state that does not fit ``module``, by its first names.
 
     Args:
-        module: parameters and buffers to fill.
+        module: whose parameters and buffers are to be filled.
         state: tensors by name.
         source: what the error calls the weights, e.g. "bundle runs/sft".
         remedy: what the error tells the reader to do.
@@ -35,7 +43,6 @@ def load_strict(
     for what, names in (("lacks", missing), ("has unknown", extra), ("has other shapes:", shapes)):
         if names:
             raise ValueError(f"{source} {what} {some(names)} ({len(names)} of {len(own)} names): {remedy}")
-    module.load_state_dict(dict(state), strict=False)
 
 
 def check_finite(state: Mapping[str, Tensor], source: str, remedy: str = "use an earlier checkpoint") -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from fluxlight.embedded.corpus.render import RejectedRender, render_piece
 from fluxlight.embedded.corpus.spec import FAULTS, FAULTY_SPLITS, LEVELS, ClipRow, CorpusSpec, generator
 from fluxlight.embedded.corpus.synth import SAMPLES
 from fluxlight.files import atomic_path, cache_folder, hash_of, sha256, write_json
+from fluxlight.files.orphans import end_with_parent
 from fluxlight.progress import Bar
 
 SHARD = 50
@@ -202,19 +202,6 @@ def _sweep(folder: Path) -> None:
             pass
 
 
-def _end_with_parent() -> None:
-    """Worker: leave as soon as the building process is gone; a killed one cannot tell its workers to."""
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch(sentinel: int) -> None:
-        connection.wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
-
-
 def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, int]], jobs: int, progress: bool) -> None:
     if not todo:
         return
@@ -227,7 +214,7 @@ def _render_all(spec: CorpusSpec, root: Path, todo: list[tuple[str, int, int, in
             return
         # spawned workers: no thread or lock of the caller is copied; FFTs and array code run on one thread each
         with ProcessPoolExecutor(min(jobs, len(calls)), mp_context=get_context("spawn"),
-                                 initializer=_end_with_parent) as workers:
+                                 initializer=end_with_parent) as workers:
             futures = [workers.submit(_render_shard, *call) for call in calls]
             try:
                 for future in as_completed(futures):

@@ -1,0 +1,1 @@
+"""Endurance: commands that are stopped at random points and run again must end as if nothing had happened."""
