@@ -18,6 +18,7 @@ from experiments.chain.steps import Command, Step, run_steps
 from fluxlight import progress
 from fluxlight.files import write_json
 from fluxlight.progress import Bar, bar, track
+from fluxlight.report.listening import listening_page
 
 
 class Terminal(io.StringIO):
@@ -153,3 +154,15 @@ def test_the_page_grows(tmp_path: Path) -> None:
     # pictures of clips that are no longer shown have gone
     pictures = list((tmp_path / "spectrograms").glob("*/*.jpg"))
     assert len(pictures) == 2 + len(IDS)
+
+
+def test_only_named_rows_may_lack_clips(tmp_path: Path) -> None:
+    whole, part = render(tmp_path / "row0", 1, 0.1), render(tmp_path / "real", 2, 0.1)
+    for path in sorted(part.glob("*.wav"))[3:]:
+        path.unlink()
+    systems = {"real": part, "row0": whole}
+    scores = {i: {"row0": {"reward": 1.0}} for i in IDS}
+    text = listening_page(tmp_path / "index.html", PROMPTS, systems, scores, partial={"real"}).read_text()
+    assert text.count("<article") == len(IDS) and text.count("class=clip") == 3 + len(IDS)
+    with pytest.raises(FileNotFoundError, match="system real: 9 of 12 prompts have no clip"):
+        listening_page(tmp_path / "index.html", PROMPTS, systems, scores, partial={"row0"})

@@ -19,6 +19,8 @@ Outer = Callable[[str, float | None, float], str]
 
 INTERVAL = 60.0
 """Seconds between two lines of a log file (our choice)."""
+SETTLED = 5.0
+"""Seconds before a bar knows its pace, and so before a log file is told of it (our choice)."""
 GLANCE = 0.2
 """Seconds between two looks of a terminal's reader."""
 
@@ -121,7 +123,7 @@ class Bar:
         about = _outer(self.what, share, self.left) if _outer is not None else ""
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(part for part in (self._said, about) if part), refresh=False)
-        elif not _silent and now - _spoken >= INTERVAL:
+        elif not _silent and now - _spoken >= INTERVAL and now - self._begin >= SETTLED:
             _spoken = now
             print("; ".join(part for part in (self.line(), self._said, about) if part), file=sys.stderr, flush=True)
 
