@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,11 +50,15 @@ def claimed(folder: str | os.PathLike[str], rooms: Sequence[str] | None = None, 
     if not path.is_dir() and (path.exists() or not make):
         yield  # whoever reads it says what is wrong with it
         return
+    begun = not path.exists()
     lock = claim(path, rooms)
     try:
         yield
     finally:
         lock.release()
+        if begun and [one.name for one in path.iterdir()] == [".lock"]:
+            # what was begun for nothing is not left behind
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _clear(folder: Path, rooms: Sequence[str] | None) -> None:
