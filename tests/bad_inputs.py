@@ -161,7 +161,8 @@ BAD: list[Bad] = [
         {"p.yaml": "vocoder: x"}),
     # weights
     Bad("no such file to fetch", "weights --folder {d}/w --fetch v1-45.pth", "no published file is called 'v1-45.pth'"),
-    Bad("a config that is none", "weights --config {d}/c.yaml", "c.yaml line [12] is no valid YAML", {"c.yaml": "a: ["}),
+    Bad("a config that is none", "weights --config {d}/c.yaml", "c.yaml line [12] is no valid YAML",
+        {"c.yaml": "a: ["}),
     Bad("no such config", "weights --config {d}/c.yaml", "c.yaml does not exist: give a YAML file"),
     # fit
     start("a page", "x.pth", PAGE, "it is a web page .*: fetch it again"),
