@@ -88,7 +88,7 @@ class CandidateWriter(L.Callback):
         """Bring the rows of all processes into the order that one process writes; say how wide their latents lie."""
         trainer.strategy.barrier("candidates")
         data = getattr(trainer, "datamodule", None)
-        if trainer.is_global_zero and hasattr(data, "planned"):
+        if trainer.is_global_zero and data is not None and hasattr(data, "planned"):
             keys = [(id, seed, self.checkpoint) for id, seed in data.planned()]
             put_in_order(Path(trainer.default_root_dir), keys)
         rows = [row for row in read_candidates(Path(trainer.default_root_dir), missing_ok=True) if not row.error]

@@ -145,7 +145,7 @@ class WandbMedia(L.Callback):
         import wandb
 
         for logger in loggers:
-            clips = wandb.Table(columns=COLUMNS, data=said.table)
+            clips = wandb.Table(columns=[*COLUMNS], data=said.table)
             # not inside the table: wandb would keep the files of a table's audio outside the run
             logger.log_audio("slice/audio", said.audio, said.step, caption=said.captions)
             logger.log_metrics({"slice/clips": clips, "slice/page": wandb.Html(said.page, inject=False)}, said.step)  # type: ignore[dict-item]

@@ -74,8 +74,10 @@ def as_data(known: Known) -> dict[str, Any]:
         kept = {key: claim[key] for key in ("claim", "published", "source", "kind", "experiment", "where", "sign",
                                             "size", "within", "than", "reason") if key in claim}  # fmt: skip
         result = known.get(claim.get("experiment", ""), (None, None))[0]
-        scale = {"chain": result["source"]["chain"], "command": result["command"]} if result else {}
-        rows.append({**kept, **scale, "verdict": found.verdict, "found": dict(found.numbers), "note": found.note})
+        scale: dict[str, Any] = {}
+        if result:
+            scale = {"chain": result["source"]["chain"], "command": result["command"]}
+        rows.append({**kept, **scale, "verdict": found.verdict, "found": {**found.numbers}, "note": found.note})
     return {"version": 1, "kind": "claims", "rule": RULE.strip(), "claims": rows}
 
 

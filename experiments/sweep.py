@@ -101,9 +101,9 @@ def run(given: argparse.Namespace) -> int:
     stopping = bool(config.get("early_terminate"))
     try:
         while True:
-            while len(trials.running) < given.jobs and (trial := draw(config, trials, cap, given.seed)):
-                trials.start(trial)
-                say(f"  {trial.id} starts: {trial.said}")
+            while len(trials.running) < given.jobs and (drawn := draw(config, trials, cap, given.seed)):
+                trials.start(drawn)
+                say(f"  {drawn.id} starts: {drawn.said}")
             if not trials.running and not trials.waiting:
                 break
             time.sleep(POLL)

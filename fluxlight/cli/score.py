@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from fluxlight.files import claimed
 from fluxlight.files.costs import read_costs, write_costs
@@ -24,7 +25,8 @@ def main(args: Sequence[str] | None = None) -> int:
     with claimed(given["candidates"]):
         rows = score_folder(**given)
         known = read_costs(given["candidates"])
-        before = next((cost for cost in known if cost["stage"] == "scores"), {"begun": begun, "seconds": 0.0})
+        fresh: dict[str, Any] = {"begun": begun, "seconds": 0.0}
+        before: dict[str, Any] = next((dict(cost) for cost in known if cost["stage"] == "scores"), fresh)
         cost = {"stage": "scores", "begun": before["begun"], "updates": 0, "clips": len(rows),
                 "seconds": round(before["seconds"] + time.monotonic() - since, 2)}  # fmt: skip
         write_costs(given["candidates"], [*known, cost])

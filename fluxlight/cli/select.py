@@ -29,8 +29,8 @@ def main(args: Sequence[str] | None = None) -> int:
     experts.add_argument("--label", choices=("own", "asked"), default="own", help="score they are trained under")
     pairs = kinds.add_parser("pairs", help="which of two candidates is better")
     pairs.add_argument("--by", choices=tuple(BUILDERS), default="extremes", help="rule that makes the pairs (extremes)")
-    for name, (kind, said) in _settings().items():
-        pairs.add_argument(f"--{name}", type=kind, help=said)
+    for name, (value, said) in _settings().items():
+        pairs.add_argument(f"--{name}", type=value, help=said)
     for kind in (experts, pairs):
         kind.add_argument("--candidates", type=Path, required=True, help="candidates folder with scores.jsonl")
         kind.add_argument("--slice", type=Path, required=True, help="evaluation slice whose ids are refused")

@@ -181,8 +181,8 @@ class LatentStatistics:
         while len(block):
             part = block[: BLOCK - self.clips % BLOCK].astype(np.float64)
             flat = part.reshape(-1, part.shape[-1])
-            self._open = [_sum_after(before, more) for before, more in zip(
-                self._open or [None, None], (flat, flat**2), strict=True)]  # fmt: skip
+            begun: list[np.ndarray | None] = [*self._open] or [None, None]
+            self._open = [_sum_after(before, more) for before, more in zip(begun, (flat, flat**2), strict=True)]
             self.clips, self.count, block = self.clips + len(part), self.count + len(flat), block[len(part) :]
             if self.clips % BLOCK == 0:
                 self._close()

@@ -117,7 +117,7 @@ class Column:
     def _fill(self, out: np.ndarray, row: int, count: int) -> None:
         """Read ``count`` rows of one file into ``out``."""
         file = self._file(row)
-        view, place = memoryview(out.reshape(-1).view(np.uint8)), self._begin[file]
+        view, place = memoryview(out.reshape(-1).view(np.uint8).data), self._begin[file]
         place += (row - int(self._first[file])) * self._size
         while view:
             got = os.preadv(self._handle(file), [view], place)
@@ -180,7 +180,7 @@ class ColumnWriter:
             if self._file is None:
                 self._begin()
             part = block if whole else block[: most - self._rows]
-            self._file.write(memoryview(part.reshape(-1).view(np.uint8)))
+            self._file.write(memoryview(part.reshape(-1).view(np.uint8).data))
             self._rows += len(part)
             self.rows += len(part)
             block = block[len(part) :]

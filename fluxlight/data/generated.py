@@ -82,7 +82,8 @@ class Generated:
         self.positions = np.array([store.position(str(row["id"]), str(row["prompt"])) for row in rows])
         self.latents = np.stack([self._load(Path(folder) / row["latent"]) for row in rows])
         if spread is not None:
-            self.latents = with_spread(self.latents, *(part.numpy() for part in store.statistics), spread)
+            mean, std = store.statistics
+            self.latents = with_spread(self.latents, mean.numpy(), std.numpy(), spread)
         self.scores = np.array([float(row.get("label", row["reward"])) for row in rows], dtype=np.float32)
         if not np.isfinite(self.scores).all():
             raise ValueError(f"a selected row in {folder} has a reward that is not finite: run 'fluxlight score' again")

@@ -48,16 +48,16 @@ class Rows(Sequence[dict[str, Any]]):
         self.path = path
         try:
             if index is not None and checksum == sha256(path):
-                self.index = np.asarray(Column([index]))
+                self.table = np.asarray(Column([index]))
             else:
-                self.index = _indexed(path)
+                self.table = _indexed(path)
         except OSError:
             raise ValueError(f"{path.name} is missing or damaged") from None
         self._bytes = path.stat().st_size
         self._handle: int | None = None
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.table)
 
     def __getitem__(self, index: Any) -> Any:
         """A row, or the list of a slice's rows."""
@@ -66,8 +66,8 @@ class Rows(Sequence[dict[str, Any]]):
         number = int(index) + (len(self) if index < 0 else 0)
         if not 0 <= number < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        begin = int(self.index[number, 0])
-        end = int(self.index[number + 1, 0]) if number + 1 < len(self) else self._bytes
+        begin = int(self.table[number, 0])
+        end = int(self.table[number + 1, 0]) if number + 1 < len(self) else self._bytes
         if self._handle is None:
             self._handle = os.open(self.path, os.O_RDONLY)
         return json.loads(os.pread(self._handle, end - begin, begin))
@@ -93,7 +93,7 @@ class Rows(Sequence[dict[str, Any]]):
     @property
     def keys(self) -> np.ndarray:
         """What each row was made from ``(N,)``, sixteen bytes each."""
-        return np.ascontiguousarray(self.index[:, 2:]).view("S16").reshape(-1)
+        return np.ascontiguousarray(self.table[:, 2:]).view("S16").reshape(-1)
 
     def find(self, id: str) -> int | None:
         """Number of the row of an id."""
@@ -109,8 +109,8 @@ class Rows(Sequence[dict[str, Any]]):
     @property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
         if not hasattr(self, "_by_id"):
-            order = np.argsort(self.index[:, 1], kind="stable")
-            self._by_id = self.index[order, 1], order
+            order = np.argsort(self.table[:, 1], kind="stable")
+            self._by_id = self.table[order, 1], order
         return self._by_id
 
     def double(self) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def from_published(
         ValueError: not FluxAudio's weights, or of sizes that belong to no world here.
     """
     state = published_state(path, skip, weights)
-    sizes = sizes_of(state)
+    sizes: dict[str, Any] = dict(sizes_of(state))
     named = [sizes.get(name) for name in ("text_dim", "text_c_dim", "latent_dim")]
     if None in named or not {"hidden_dim", "depth", "num_heads", "ffn_multiple"} <= sizes.keys():
         first = next(iter(state), "nothing")

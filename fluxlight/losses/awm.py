@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from fluxlight.flow import Prediction
@@ -49,6 +50,6 @@ class AWMLoss(PolicyLoss):
         if self.weight == "ghuber":
             match = t * ((error + FLOOR) ** POWER - FLOOR**POWER) / POWER
         else:
-            match = error * {"uniform": 1.0, "t": t, "t2": t.square()}[self.weight]
+            match = error * {"uniform": torch.ones_like(t), "t": t, "t2": t.square()}[self.weight]
         moved, drift, logs = distances(policy, old, reference)
         return (self.scale * advantage * match).mean() + self.k_old * moved + self.k_ref * drift, logs

@@ -73,7 +73,8 @@ def select_experts(
     by = "blend" if among == "all" else "advantage"
     scored.sort(key=lambda row: (-row[by], key_of(row)))
     # 1e-9: 0.1 * 640 must be 64, not 65, whatever the binary fraction says
-    room, taken, kept = max(1, math.ceil(top * len(scored) - 1e-9)), Counter[tuple[str, str]](), []
+    room, taken = max(1, math.ceil(top * len(scored) - 1e-9)), Counter[tuple[str, str]]()
+    kept: list[Row] = []
     for row in scored:
         if len(kept) == room or (least is not None and row[by] < least):
             break

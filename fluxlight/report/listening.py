@@ -233,7 +233,7 @@ def listening_page(
             f"<div class=row>{clips}</div></article>"
         )
     template = (files("fluxlight.report") / "listening.html").read_text(encoding="utf-8")
-    values = {
+    filled = {
         "TITLE": html.escape(title),
         "SUMMARY": _summary(result, metrics) + _plots(page),
         "CARDS": "\n".join(cards),
@@ -243,7 +243,7 @@ def listening_page(
         "METRICS": json.dumps([label(m) for m in metrics]).replace("<", "\\u003c"),
     }
     # in one pass: a prompt that holds a key of the template is a prompt
-    page_text = re.sub(r"@@(\w+)@@", lambda key: values[key[1]], template)
+    page_text = re.sub(r"@@(\w+)@@", lambda key: filled[key[1]], template)
     write_text(page, page_text)
     _forget(page.parent / "spectrograms", page_text)
     return page

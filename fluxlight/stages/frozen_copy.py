@@ -32,8 +32,8 @@ class FrozenCopy:
         """Become ``keep`` times the copy plus ``1 - keep`` times ``model``; buffers are taken as they are."""
         for mine, new in zip(self._model.parameters(), model.parameters(), strict=True):
             mine.lerp_(new, 1 - keep)
-        for mine, new in zip(self._model.buffers(), model.buffers(), strict=True):
-            mine.copy_(new)
+        for buffer, other in zip(self._model.buffers(), model.buffers(), strict=True):
+            buffer.copy_(other)
 
     def to(self, device: torch.device) -> None:
         """Bring the copy to ``device``."""

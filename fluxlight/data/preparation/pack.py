@@ -227,11 +227,11 @@ def _published(stores: Sequence[LatentStore]) -> tuple[np.ndarray, np.ndarray] |
 
 def _refuse_doubles(stores: Sequence[LatentStore]) -> None:
     """Raise where two stores have one id: their rows hash alike, so those alone are looked at."""
-    hashes = np.concatenate([store.rows.index[:, 1] for store in stores])
+    hashes = np.concatenate([store.rows.table[:, 1] for store in stores])
     found, counts = np.unique(hashes, return_counts=True)
     seen: dict[str, Path] = {}
     for store in stores if (counts > 1).any() else ():
-        for number in np.flatnonzero(np.isin(store.rows.index[:, 1], found[counts > 1])).tolist():
+        for number in np.flatnonzero(np.isin(store.rows.table[:, 1], found[counts > 1])).tolist():
             id = store.rows[number]["id"]
             if same(id) in seen:
                 raise ValueError(

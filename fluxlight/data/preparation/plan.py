@@ -65,7 +65,7 @@ class Plan:
 
 def failure(row: Row, why: LeftOut) -> Failure:
     """What failed.jsonl says of a row."""
-    named = {key: row[key] for key in ("id", "caption", "path", "start") if key in row}
+    named: dict[str, Any] = {key: row[key] for key in ("id", "caption", "path", "start") if key in row}
     return {**named, "kind": why.kind, "reason": str(why), "by_rule": why.by_rule}
 
 

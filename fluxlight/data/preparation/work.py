@@ -182,8 +182,8 @@ class Bench:
     def _columns(self, clips: list[Tensor], rows: list[tuple[int, Row]]) -> dict[str, np.ndarray]:
         """Mean, std and score of every row."""
         if (known := self.source.features([row for _, row in rows])) is not None:
-            columns = {"mean": known.mean, "std": known.std, "score": known.score}
-            return {name: values for name, values in columns.items() if values is not None}
+            parts = {"mean": known.mean, "std": known.std, "score": known.score}
+            return {name: values for name, values in parts.items() if values is not None}
         assert self.codec is not None
         audio, rate = torch.stack(clips), self.source.sample_rate
         mean, std = self.codec.encode(resampled(audio, rate, self.codec.sample_rate).to(self.place))

@@ -178,9 +178,9 @@ class AudioFiles(Source):
             return as_clip(piece, self.samples, part, by_rule=self.hop is not None)
         except LeftOut as why:
             longer = head.seconds is not None and head.seconds > begin + self.seconds
-            heard = f" (only {self.seconds:g} s of its {head.seconds:.1f} s were heard)" if longer else ""
+            part_heard = f" (only {self.seconds:g} s of its {head.seconds:.1f} s were heard)" if longer else ""
             how = "hear another part by source.start, or take" if longer else "take"
-            return LeftOut(why.kind, f"{why}{heard}: {how} its line out of the table", why.by_rule)
+            return LeftOut(why.kind, f"{why}{part_heard}: {how} its line out of the table", why.by_rule)
 
     def _opened(self, track: Track) -> tuple[Path, Head]:
         """Where the file of a track is and what its header says."""

@@ -47,11 +47,11 @@ class Everywhere(PairBuilder):
 
     def pairs(self, groups: list[list[Row]]) -> Iterator[Pair]:
         """Of each prompt the `cap` clearest, best first."""
-        least = {}
+        least: dict[str, list[float]] = {}
         for key in self.columns:
             found = [abs(a[key] - b[key]) for group in groups for a, b in combinations(group, 2)]
             # a lead there must be, also where most candidates tie
-            tiny = np.finfo(np.float64).tiny
+            tiny = float(np.finfo(np.float64).tiny)
             least[key] = [max(float(np.percentile(found or [0.0], q)), tiny) for q in (self.primary, self.secondary)]
         for group in groups:
             led: list[tuple[float, Pair]] = []
