@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import soundfile
 from small_audio import RATE, Counting, content, folder_of, prepare, table, tone
 
+from fluxlight.cli import main
 from fluxlight.data import LatentStore
 from fluxlight.data.preparation.pack import join
 from fluxlight.data.sources import AudioFolder
@@ -171,6 +174,24 @@ def test_a_disk_that_fills_up_while_packing_is_one_line_and_leaves_no_half_file(
     codec = Counting()
     prepare(tmp_path / "s", source(whole), codec)
     assert codec.clips == 0 and content(tmp_path / "s") == content(whole / "s")
+
+
+def test_sigterm_leaves_no_half_file_and_the_same_command_goes_on(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["encode", "--out", str(tmp_path / "s"), "--shard", "2", "--source", "fluxlight.data.sources.AudioFolder"]
+    given = {"captions": whole / "captions.tsv", "folder": whole / "audio", "sample_rate": RATE, "seconds": 1}
+    words += [word for name, value in given.items() for word in (f"--source.{name}", str(value))]
+    for part in ("codec", "text", "clap", "reward"):
+        words += [f"--{part}", f"small_world.Small{part.capitalize()}"]
+    with monkeypatch.context() as patch:
+        # while a part is being written
+        patch.setattr("fluxlight.data.preparation.parts.save_file", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(words) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    left = [path.name for path in (tmp_path / "s").rglob("*") if path.is_file()]
+    assert sorted(left) == [".lock", "recipe.json"]
+    assert main(words) == 0 and content(tmp_path / "s") == content(whole / "s")
 
 
 def test_a_damaged_part_is_done_again(whole: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import make_data, make_store
 
+from fluxlight.bench import store as bench
+from fluxlight.bench.measure import Settings
 from fluxlight.cli import main
 from fluxlight.data import LatentStore, columns
 from fluxlight.data import store as stores
@@ -154,3 +156,14 @@ def test_statistics_do_not_know_how_clips_came_together(cuts: list[int], seed: i
     assert all(np.array_equal(a, b) for a, b in zip(whole.found(), pieces.found(), strict=True))
     flat = block.reshape(-1, 2).astype(np.float64)
     assert np.allclose(whole.found()[0], flat.mean(0)) and np.allclose(whole.found()[1], flat.std(0))
+
+
+def test_the_bench_holds_the_store_beside_npz_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LENGTH", 40), ("CHANNELS", 2), ("TOKENS", 7), ("WIDTH", 16), ("READS", 1)):
+        monkeypatch.setattr(bench, name, value)
+    lines = list(bench.lines(Settings(full=False)))
+    assert [line.what.split(",")[0] for line in lines] == [
+        *["a row", "random rows", "random rows"] * 2, "packing 20", "opening 20"]  # fmt: skip
+    assert all(line.data["share"] < 0.6 for line in lines if "share" in line.data)
+    assert all(line.data["ratio"] > 0 for line in lines if "ratio" in line.data)
+    assert lines[-1].data["rows"] == 20_000 and 0 <= lines[-2].data["bytes_a_row"] < 1000

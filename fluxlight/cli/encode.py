@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from fluxlight.data import encode as encoding
 from fluxlight.data.encode import encode
@@ -41,7 +47,26 @@ def main(args: list[str]) -> int:
     # one line of ours in place of Python's two, which quote the source
     before, warnings.formatwarning = warnings.formatwarning, lambda said, *_, **__: f"fluxlight encode: {said}\n"
     try:
-        failed = encode(**settings)
+        with ended_by_sigterm():
+            failed = encode(**settings)
     finally:
         warnings.formatwarning = before
     return 1 if failed else 0
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Within this block SIGTERM (of a batch system whose time is up) ends the work as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> NoReturn:
+        print("fluxlight: stopped by SIGTERM; what was finished is kept, the same command goes on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
