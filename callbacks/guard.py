@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from fluxlight.files import hash_of, read_jsonl, write_jsonl
 from fluxlight.measures import MEASURES
 from fluxlight.metrics.reference import Reference
 from fluxlight.postprocess import PostProcess
+from fluxlight.progress import note
 from fluxlight.prompts import half_of
 from fluxlight.render import Renderer
 from fluxlight.stages import Stage
@@ -271,10 +271,8 @@ def gain(row: Mapping[str, Any]) -> float:
 
 def show(row: Mapping[str, Any]) -> None:
     """One line of a look, above the progress bar."""
-    from tqdm import tqdm
-
     said = [f"{name} {one['change']:+.3f}{'*' if one.get('driving') else ''}" for name, one in
             {**row["judges"], **row["sets"]}.items()]  # fmt: skip
     end = f"; stopped ({'; '.join(row['why'])}), weights of update {row['kept']} kept" if row["stopped"] else ""
     moved = f"spread {row['rms']:.2f}  moved {row['distance']:.4f}"
-    tqdm.write(f"guard, update {row['update']}: {'  '.join(said)}  {moved}{end}", file=sys.stderr)
+    note(f"guard, update {row['update']}: {'  '.join(said)}  {moved}{end}")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from small_evaluation import IDS, PROMPTS, render
 
-from experiments.chain.decomposition import ROOT, Decomposition, read_numbers
+from experiments.chain.decomposition import Decomposition
 from experiments.chain.forecast import Forecast, forecast
+from experiments.chain.numbers import ROOT, read_numbers
 from experiments.chain.page import grow
 from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Command, Step, run_steps
@@ -166,3 +167,9 @@ def test_only_named_rows_may_lack_clips(tmp_path: Path) -> None:
     assert text.count("<article") == len(IDS) and text.count("class=clip") == 3 + len(IDS)
     with pytest.raises(FileNotFoundError, match="system real: 9 of 12 prompts have no clip"):
         listening_page(tmp_path / "index.html", PROMPTS, systems, scores, partial={"row0"})
+
+
+def test_there_is_one_mechanism() -> None:
+    files = [p for top in ("fluxlight", "callbacks", "experiments") for p in (ROOT / top).rglob("*.py")]
+    own = [p for p in files if re.search(r"\btqdm\b|isatty", p.read_text()) and p.parent.name != "progress"]
+    assert not own, f"bars of their own: {own}; use fluxlight.progress"

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -169,7 +168,7 @@ def run_steps(
         return f"[{clock(time.monotonic() - begin)}] {len(found)}/{len(steps)} {forecast.said()}"
 
     work = make if alone else partial(do, run, run.path / "steps")
-    with spoken(forecast, report, line, bars=alone and sys.stderr.isatty()):
+    with spoken(forecast, report, line, bars=alone and progress.moving()):
         ended = bring_all(steps, work, note, processes, devices)
     if bad := {name: outcome.why for name, outcome in ended.items() if outcome.state == "failed"}:
         blocked = sum(outcome.state == "blocked" for outcome in ended.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -149,7 +148,7 @@ def _from_audio(args: argparse.Namespace, systems: dict[str, str]) -> int:
     no_double([*(name for name, _ in args.listen), *systems], "system (--listen NAME=FOLDER)")
     pairs = _pairs(args, list(systems))
     protocols = ["locked", "delivered"] if args.loudness == "both" else [args.loudness]
-    judges, show = load_judges(args.judges), sys.stderr.isatty()
+    judges, show = load_judges(args.judges), True
     # the folder may be a chain's, whose other folders are written by others
     with claimed(args.out, ("", "plots"), make=True):
         return _judge(args, systems, prompts, runs, pairs, protocols, judges, show)

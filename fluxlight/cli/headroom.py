@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from itertools import chain
 from typing import Any
 
@@ -54,7 +53,7 @@ def main(args: list[str]) -> int:
 
     own = ["real", ROUND_TRIP, FAULTY, *map(noise_name, given.noise)]
     no_double([*own, *(name for name, _ in given.row)], "--row: name")
-    judges, codec, show = load_judges(given.judges), codec_of(given.judges), sys.stderr.isatty()
+    judges, codec, show = load_judges(given.judges), codec_of(given.judges), True
     clips = real_clips(given)
     prompts = [clip.prompt for clip in clips]
     found = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from fluxlight.cli.arguments import Arguments, within
@@ -50,7 +49,7 @@ def main(args: list[str]) -> int:
     sound = [clip for clip in clips if not clip.faults]
     if len(sound) < 4:
         raise ValueError(f"--audio: {len(sound)} of {len(clips)} clips are without a fault, at least 4 are needed")
-    rows = climb(sound, judges, protocol=given.loudness, jobs=given.jobs, progress=sys.stderr.isatty())
+    rows = climb(sound, judges, protocol=given.loudness, jobs=given.jobs, progress=True)
     card = card_of(rows, judges, given.loudness, material, rates)
     out = Path(given.out) if given.out else cache_folder() / "cards" / f"{Path(given.judges).stem}.json"
     write_json(out, card)

@@ -46,6 +46,11 @@ def within(outer: Outer, silent: bool = False) -> Iterator[None]:
         _outer, _silent = before
 
 
+def moving() -> bool:
+    """Whether bars can move: somebody looks at a terminal."""
+    return sys.stderr.isatty()
+
+
 def note(line: str) -> None:
     """A line on standard error, above the bars."""
     from tqdm import tqdm
@@ -80,7 +85,7 @@ class Bar:
         self.what, self.total, self.n, self.unit, self.show = what, total, done, unit, show
         self._first, self._begin, self._looked, self._said = done, time.monotonic(), 0.0, ""
         self._bar: Any = None
-        if show and sys.stderr.isatty():
+        if show and moving():
             from tqdm import tqdm
 
             self._bar = tqdm(

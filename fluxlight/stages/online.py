@@ -17,6 +17,7 @@ from fluxlight.device import gather
 from fluxlight.files import hash_of
 from fluxlight.losses.awm import AWMLoss
 from fluxlight.losses.base import PolicyLoss
+from fluxlight.progress import track
 from fluxlight.random import generator, permutation, words
 from fluxlight.rewards.rollout import RolloutReward
 from fluxlight.sample import Sampler
@@ -234,14 +235,12 @@ class Online(Anchored):
 
     def _groups(self, epoch: int) -> list[Group]:
         """The rollouts of ``epoch``, caption by caption; each process draws whole captions."""
-        from tqdm import tqdm
-
         store: LatentStore = self.trainer.datamodule.store  # type: ignore[attr-defined]
         said = [tensor_digest(self.old.state()), self.rollout.plain(), self.reward.identity, self.seed]
         drawn, rows, world = hash_of(said), self.captions.of(epoch, self.prompts), self.trainer.world_size
         groups: list[Group] = []
-        steps, quiet = range(0, len(rows), world), None if self.trainer.is_global_zero else True
-        for first in tqdm(steps, desc=f"rollouts of epoch {epoch}", leave=False, disable=quiet):
+        steps, show = range(0, len(rows), world), bool(self.trainer.is_global_zero)
+        for first in track(steps, f"rollouts of epoch {epoch}", unit="caption", show=show):
             mine: list[Any] = []
             if first + self.global_rank < len(rows):
                 row = rows[first + self.global_rank]

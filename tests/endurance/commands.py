@@ -105,7 +105,7 @@ def smallest(work: Path) -> None:
     """The smallest scale that a chain can have."""
     import yaml
 
-    from experiments.chain.decomposition import read_numbers
+    from experiments.chain.numbers import read_numbers
 
     few = {"prompts": 3, "per_prompt": 2}
     numbers = {
