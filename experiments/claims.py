@@ -71,13 +71,13 @@ def as_data(known: Known) -> dict[str, Any]:
     rows = []
     for claim in read_claims():
         found = judge(claim, known)
-        kept = {key: claim[key] for key in ("claim", "published", "source", "kind", "experiment", "where", "sign",
-                                            "size", "within", "than", "reason") if key in claim}  # fmt: skip
+        names = ("claim", "published", "source", "kind", "experiment", "where", "sign", "size", "within", "than", "reason")
+        kept: dict[str, Any] = {key: claim[key] for key in names if key in claim}
         result = known.get(claim.get("experiment", ""), (None, None))[0]
         scale: dict[str, Any] = {}
         if result:
             scale = {"chain": result["source"]["chain"], "command": result["command"]}
-        rows.append({**kept, **scale, "verdict": found.verdict, "found": {**found.numbers}, "note": found.note})
+        rows.append({**kept, **scale, "verdict": found.verdict, "found": found.numbers, "note": found.note})
     return {"version": 1, "kind": "claims", "rule": RULE.strip(), "claims": rows}
 
 
