@@ -71,7 +71,8 @@ def as_data(known: Known) -> dict[str, Any]:
     rows = []
     for claim in read_claims():
         found = judge(claim, known)
-        names = ("claim", "published", "source", "kind", "experiment", "where", "sign", "size", "within", "than", "reason")
+        names = ("claim", "published", "source", "kind", "experiment", "where", "sign", "size", "within", "than",
+                 "reason")  # fmt: skip
         kept: dict[str, Any] = {key: claim[key] for key in names if key in claim}
         result = known.get(claim.get("experiment", ""), (None, None))[0]
         scale: dict[str, Any] = {}
