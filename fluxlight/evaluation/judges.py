@@ -37,7 +37,7 @@ def _make(name: str, part: Any, base: type[Any], claps: dict[str, Any]) -> Any:
         raise ValueError(f"judge {name}: {part['class_path']} is no {base.__name__}")
     if "clap" in part:
         if part["clap"] not in claps:
-            raise ValueError(f"judge {name} stands on {part['on']!r}: name one of the claps, {', '.join(claps)}")
+            raise ValueError(f"judge {name} stands on {part['clap']!r}: name one of the claps, {', '.join(claps)}")
         settings["clap"] = claps[part["clap"]]
     try:
         return kind(**settings)
