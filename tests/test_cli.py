@@ -88,7 +88,7 @@ def test_every_stage_parses_with_every_overlay(name: str) -> None:
 def test_every_stage_parses_in_the_published_world(name: str) -> None:
     verb = "validate" if name == "cross_load" else "fit"
     config = printed(verb, *stage(name, "scales/full", "worlds/published"))
-    callbacks = {c["class_path"].rpartition(".")[2]: c["init_args"] for c in config["trainer"]["callbacks"]}
+    callbacks = {c["class_path"].rpartition(".")[2]: c.get("init_args", {}) for c in config["trainer"]["callbacks"]}
     assert [*callbacks] == ["RenderSlice", "FADCallback", "CLAPCallback", "RewardCallback", "CandidateWriter",
                             "BundleWriter", "LastCheckpoint", "UpdatesBar"]  # fmt: skip
     parts = yaml.safe_dump(config["trainer"]["callbacks"])
