@@ -154,5 +154,5 @@ def test_scores_of_one_half_with_a_margin(tmp_path, capsys) -> None:
     assert result["frame"]["n"] == n and result["frame"]["half"] == "report"
     text = capsys.readouterr().out
     assert "chosen on the other half" in text and "0.1: unchanged" in text and f"over {n} prompts; one noise" in text
-    assert main([*words, str(tmp_path / "out"), "--margin", "fad=0.1"]) == 2
-    assert "fad is no measure here" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="fad is no measure here"):
+        main([*words, str(tmp_path / "out"), "--margin", "fad=0.1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -22,7 +23,8 @@ class PromptFile(Source):
     sample_rate = 44_100
 
     def __init__(self, path: str | None = None) -> None:
-        self.path = locate("sdd100_prompts.json", path)
+        # a file of the user's own is a table of any kind, the published one is JSON
+        self.path = locate("sdd100_prompts.json") if path is None else Path(path).expanduser()
         # now, not when they are asked for: a file that cannot be read begins no slice
         self._rows = [{"id": row.id, "caption": row.prompt} for row in read_prompt_rows(self.path)]
 
