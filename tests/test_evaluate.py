@@ -11,13 +11,18 @@ import pytest
 from small_evaluation import IDS, PROMPTS, RATE, SECONDS, FakeClap, judges, prompts_file, render, run
 from small_evaluation import world as world
 
-from fluxlight.cli.evaluate import main
+from fluxlight.cli import main as fluxlight
 from fluxlight.evaluation.compare import pairs_of
 from fluxlight.evaluation.evaluate import evaluate
 from fluxlight.evaluation.measure import reference_from_clips, reference_from_files
 from fluxlight.report.listening import listening_page
 from fluxlight.report.published import decomposition_table
 from fluxlight.report.table import label
+
+
+def main(words: list[str]) -> int:
+    """``fluxlight evaluate``, as a user runs it."""
+    return fluxlight(["evaluate", *words])
 
 
 def test_published_scores_are_reproduced(shared, tmp_path, capsys) -> None:

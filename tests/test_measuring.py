@@ -9,12 +9,17 @@ import torch
 from small_evaluation import IDS, RATE, SECONDS, FakeClap, judges, prompts_file, render, run
 from small_evaluation import world as world
 
-from fluxlight.cli.evaluate import main
+from fluxlight.cli import main as fluxlight
 from fluxlight.clips.faults import find_faults
 from fluxlight.clips.folders import find_clips
 from fluxlight.evaluation.measure import Judges, judge_clip, measure, measure_all, reference_from_files
 from fluxlight.metrics import Reference
 from fluxlight.prompts import read_prompts
+
+
+def main(words: list[str]) -> int:
+    """``fluxlight evaluate``, as a user runs it."""
+    return fluxlight(["evaluate", *words])
 
 
 def test_judged_once(world) -> None:
