@@ -30,7 +30,11 @@ def careful(args):
     from fluxlight.files import write_text
     for k in range(12):
         if not (Path(args[0]) / str(k)).exists():
-            write_text(Path(args[0]) / str(k), "x" * 160_000)
+            try:
+                write_text(Path(args[0]) / str(k), "x" * 160_000)
+            except OSError as error:  # told in a line, as the command does
+                print(error, file=sys.stderr)
+                return 1
     for left in Path(args[0]).glob(".*"):
         left.unlink()
 

@@ -84,7 +84,7 @@ def test_the_overlay_of_16_khz() -> None:
     config = yaml.safe_load(out.getvalue())
     sizes = config["model"]["init_args"]["backbone"]["init_args"]
     assert (sizes["latent_dim"], sizes["latent_seq_len"], sizes["hidden_dim"]) == (20, 312, 448)
-    callbacks = {c["class_path"].rpartition(".")[2]: c["init_args"] for c in config["trainer"]["callbacks"]}
+    callbacks = {c["class_path"].rpartition(".")[2]: c.get("init_args", {}) for c in config["trainer"]["callbacks"]}
     for name in ("RenderSlice", "CandidateWriter"):
         assert callbacks[name]["codec"]["init_args"]["mode"] == "16k"
     found = {need.name for need in needs(read_configs(words[1::2]))}

@@ -160,6 +160,7 @@ def test_more_processes_than_prompts(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    assert first == second and set(first) == {"val/failed", "val/clap", "val/reward"}
+    assert first == second
+    assert set(first) == {"val/failed", "val/clap", "val/reward", "val/spread", "val/spread_distance"}
     assert len(read_jsonl(tmp_path / "two/slice/candidates.jsonl")) == 1
     assert len(read_jsonl(tmp_path / "few/candidates.jsonl")) == 1
