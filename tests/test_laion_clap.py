@@ -155,8 +155,8 @@ def test_a_file_that_is_no_checkpoint_is_one_line(laion: Path, tmp_path: Path, c
     torch.save({"state_dict": {"weight": torch.zeros(3)}}, tmp_path / "foreign.pt")
     torch.save({"state_dict": {"weight": torch.zeros(3)}, "x": Evil()}, tmp_path / "evil.pt")
     for name, expected in {
-        "cut": "cannot be read",
-        "text": "cannot be read",
+        "cut": "it was cut short",
+        "text": "it is plain text",
         "foreign": "no LAION-CLAP",
         "evil": "cannot be read",
     }.items():

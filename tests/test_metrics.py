@@ -155,16 +155,16 @@ def test_challenge_rank_is_reproduced() -> None:
 
 
 def test_rank_verb(tmp_path, capsys) -> None:
-    from fluxlight.cli.rank import main
+    from fluxlight.cli import main
 
     file = tmp_path / "results.csv"
     rows = [f"{name},{f},{c},{s}" for name, (f, c, s, _) in CHALLENGE.items()]
     file.write_text("\n".join(["system,FAD,CLAP,CCS", *rows]) + "\n")
-    assert main([str(file)]) == 0
+    assert main(["rank", str(file)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert {line[3]: int(line[0]) for line in lines} == {name: row[3] for name, row in CHALLENGE.items()}
     file.write_text("system,FAD\ne00,good\n")
-    assert main([str(file)]) == 2 and "needs a number" in capsys.readouterr().err
+    assert main(["rank", str(file)]) == 2 and "needs a number" in capsys.readouterr().err
 
 
 def test_windows_follow_the_rule() -> None:
