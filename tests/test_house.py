@@ -119,7 +119,7 @@ def test_no_import_goes_in_a_circle():
 
 
 def test_shipped_weights_are_small_safetensors():
-    weights = list((ROOT / "fluxlight/embedded").rglob("*.safetensors"))  # the demo model is one of them
+    weights = list((ROOT / "fluxlight/embedded").rglob("*.safetensors"))
     total = sum(p.stat().st_size for p in weights)
     assert weights and total <= 24 * 2**20, f"{total / 2**20:.1f} MiB of shipped weights"
 

@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
-    add("--model", default=None, help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name "
-        "of the hub; without it the small demo model that is installed with fluxlight")  # fmt: skip
+    add("--model", default=None,
+        help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name of the hub")  # fmt: skip
     add("--prompts", dest="file", default=None, metavar="FILE",
         help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
@@ -138,10 +138,15 @@ def _run(given: dict[str, Any]) -> int:
 
 def find_generator(given: dict[str, Any], device: str) -> Any:
     """The generator of ``--model``: a folder, one of the hub, or a published file with what is said of its head."""
-    from fluxlight.generate.demo import demo
     from fluxlight.generate.generator import Generator
 
-    model = given["model"] or str(demo())
+    model = given["model"]
+    if model is None:
+        # not argparse's line, which could not say where a model comes from
+        raise ValueError(
+            "no --model is given, and none is installed with fluxlight: make one with `python -m experiments.chain` "
+            "(minutes, no network), then give --model runs/tiny/row2; or give --model hf://USER/NAME"
+        )
     of_file = {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
     if Path(model).is_file():
         from fluxlight.generate.published import from_published

@@ -16,7 +16,6 @@ from fluxlight.bundle import Which, load_bundle, read_recipe
 from fluxlight.clips.candidates import NOT_FINITE
 from fluxlight.codec import Codec
 from fluxlight.encoders import TextAudioModel, TextEncoder
-from fluxlight.generate.demo import NAME, demo
 from fluxlight.generate.parts import describe, refuse_strangers
 from fluxlight.generate.pipeline import Pipeline, check_origin, find_bundle, plain_sampler, read_pipeline
 from fluxlight.generate.prompts import seeds_of
@@ -146,15 +145,12 @@ class Generator:
         """The generator of a model folder here, or of one on the Hugging Face hub.
 
         Args:
-            name: a folder, ``user/name`` (``hf://user/name``) of a hub repository, which is fetched into the cache, or
-                ``demo``, the small model that is installed with fluxlight.
+            name: a folder, or ``user/name`` (``hf://user/name``) of a hub repository, which is fetched into the cache.
             revision: branch, tag or commit on the hub.
             settings: see `from_folder`.
         """
         if not str(name).startswith("hf://") and Path(name).exists():
             return cls.from_folder(name, **settings)
-        if name == NAME:
-            return cls.from_folder(demo(), **settings)
         from fluxlight.generate.hub import fetch
 
         return cls.from_folder(fetch(str(name).removeprefix("hf://"), revision), **settings)
