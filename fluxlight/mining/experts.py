@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from fluxlight.clips.candidates import key_of
-from fluxlight.mining.select import Row, refuse_slice, usable
+from fluxlight.mining.select import Row, prompt_of, refuse_slice, usable
 
 Among = Literal["all", "prompt"]
 Label = Literal["own", "asked"]
@@ -78,8 +78,8 @@ def select_experts(
     for row in scored:
         if len(kept) == room or (least is not None and row[by] < least):
             break
-        if cap is None or taken[_prompt(row)] < cap:
-            taken[_prompt(row)] += 1
+        if cap is None or taken[prompt_of(row)] < cap:
+            taken[prompt_of(row)] += 1
             kept.append(row)
     if not kept:
         raise ValueError(f"the best {by} of {len(scored)} candidates is {scored[0][by]:.3g}, below {least}: lower it")
@@ -94,14 +94,9 @@ def _advantages(rows: Sequence[Row], weight_reward: float, weight_clap: float) -
     ]
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in scored:
-        groups[_prompt(row)].append(row["blend"])
+        groups[prompt_of(row)].append(row["blend"])
     means = {prompt: math.fsum(blends) / len(blends) for prompt, blends in groups.items()}
-    return [{**row, "advantage": row["blend"] - means[_prompt(row)]} for row in scored]
-
-
-def _prompt(row: Row) -> tuple[str, str]:
-    # by id and caption: two clips are compared under one text, never under two that share an id
-    return str(row["id"]), str(row["prompt"])
+    return [{**row, "advantage": row["blend"] - means[prompt_of(row)]} for row in scored]
 
 
 def _label(row: Row, label: Label) -> float:

@@ -27,6 +27,11 @@ def usable(rows: Iterable[Row], *columns: str) -> list[Row]:
     return [kept[key] for key in sorted(kept)]
 
 
+def prompt_of(row: Row) -> tuple[str, str]:
+    """Id and caption: two clips are compared under one text, never under two that share an id."""
+    return str(row["id"]), str(row["prompt"])
+
+
 def refuse_slice(rows: Iterable[Row], slice_ids: Collection[str]) -> None:
     """Raise if any row was made for a prompt of the evaluation slice."""
     found = sorted({str(row["id"]) for row in rows} & set(slice_ids))

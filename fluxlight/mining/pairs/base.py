@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from fluxlight.mining.select import Row, refuse_slice, usable
+from fluxlight.mining.select import Row, prompt_of, refuse_slice, usable
 from fluxlight.recorded import Recorded
 
 SIDE = ("seed", "checkpoint", "audio", "latent", "reward", "clap")
@@ -61,11 +61,6 @@ class PairBuilder(Recorded, ABC):
     @abstractmethod
     def pairs(self, groups: list[list[Row]]) -> Iterator[Pair]:
         """The pairs, from the candidates of each prompt; prompts and candidates are in the order of their keys."""
-
-
-def prompt_of(row: Row) -> tuple[str, str]:
-    """Id and caption: two clips are compared under one text, never under two that share an id."""
-    return str(row["id"]), str(row["prompt"])
 
 
 def select_pairs(rows: Iterable[Row], builder: PairBuilder, slice_ids: Collection[str] = ()) -> list[Row]:
