@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.wandb_run import COLUMNS, describe, rendered
+from callbacks.tracker import COLUMNS, Rendering, TrackerMedia, describe
 from fluxlight.files import cache_folder
 
 FOLDER = "TRACKIO_DIR"
@@ -90,33 +89,20 @@ class StageTrackioLogger(Logger):
         self.run = self._run.name
 
 
-class TrackioMedia(L.Callback):
-    """Sends a rendered slice to trackio: a table of all prompts, the first clips, and a page to listen to.
+class TrackioMedia(TrackerMedia):
+    """See `TrackerMedia`."""
 
-    Without a `StageTrackioLogger` it does nothing. It stands after RenderSlice in the list of callbacks.
+    logger = StageTrackioLogger
 
-    Args:
-        clips: how many clips are sent as audio; the table names all.
-    """
-
-    def __init__(self, clips: int = 8) -> None:
-        self.clips = clips
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Send what RenderSlice has just written."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, StageTrackioLogger)]
-        said = rendered(trainer, self.clips) if loggers else None
-        if said is None:
-            return
+    def send(self, logger: Any, said: Rendering) -> None:
+        """Tell one logger."""
         trackio = load()
-        for logger in loggers:
-            audio = {
-                f"slice/audio/{k}": trackio.Audio(path, caption=caption)
-                for k, (path, caption) in enumerate(zip(said.audio, said.captions, strict=True))
-            }
-            table = trackio.Table(columns=COLUMNS, data=said.table)
-            page = trackio.Html(said.page, inject=False)
-            logger.log_metrics({"slice/clips": table, "slice/page": page, **audio}, said.step)
+        audio = {
+            f"slice/audio/{k}": trackio.Audio(path, caption=caption)
+            for k, (path, caption) in enumerate(zip(said.audio, said.captions, strict=True))
+        }
+        table, page = trackio.Table(columns=COLUMNS, data=said.table), trackio.Html(said.page, inject=False)
+        logger.log_metrics({"slice/clips": table, "slice/page": page, **audio}, said.step)
 
 
 def load() -> Any:

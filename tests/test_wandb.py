@@ -11,7 +11,8 @@ import pytest
 from small_world import make_world
 from wandb_reader import OfflineRun, offline_runs
 
-from callbacks.wandb_run import describe, run_id
+from callbacks.tracker import describe
+from callbacks.wandb_run import run_id
 from fluxlight.cli import main
 from fluxlight.files import read_json
 
