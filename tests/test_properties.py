@@ -14,7 +14,9 @@ from small_world import D, L, features, make_store
 
 from fluxlight.data import LatentStore
 from fluxlight.data.samplers import BatchStream, Stream
-from fluxlight.mining.select import select_experts, select_pairs
+from fluxlight.mining.experts import select_experts
+from fluxlight.mining.pairs.base import select_pairs
+from fluxlight.mining.pairs.extremes import Extremes
 
 # -- selection -------------------------------------------------------------------------------------------------------
 
@@ -58,9 +60,9 @@ def test_experts(rows: list[dict[str, Any]], top: float, weight: float, order: A
 @settings(deadline=None, max_examples=80)
 def test_pairs(rows: list[dict[str, Any]], margin: float, order: Any) -> None:
     try:
-        pairs = select_pairs(rows, margin=margin)
+        pairs = select_pairs(rows, Extremes(margin=margin))
     except ValueError as error:
-        assert "finite clap" in str(error) or "differs by more" in str(error)
+        assert "finite clap" in str(error) or "two candidates of which one is better" in str(error)
         return
     assert len({(pair["id"], pair["prompt"]) for pair in pairs}) == len(pairs), "one pair a caption"
     for pair in pairs:
@@ -70,7 +72,7 @@ def test_pairs(rows: list[dict[str, Any]], margin: float, order: Any) -> None:
         assert pair["winner"]["clap"] - pair["loser"]["clap"] == pair["margin"] > margin
     shuffled = rows.copy()
     order.shuffle(shuffled)
-    assert select_pairs(shuffled, margin=margin) == pairs
+    assert select_pairs(shuffled, Extremes(margin=margin)) == pairs
 
 
 # -- store and stream ------------------------------------------------------------------------------------------------

@@ -63,8 +63,9 @@ class Forecast:
     def tell(self, what: str, share: float | None, left: float) -> str:
         """Told by a bar how far it is; what it shows behind itself."""
         self.doing = what if share is None else f"{what} {share:.0%}"
-        # nothing is known of the first seconds: a bar begins with what is slow only once
-        self._bar = left if share and left < float("inf") and time.monotonic() - self._since > 5 else 0.0
+        # little is known at first: a bar begins with what is slow only once, texts before clips
+        known = share is not None and share >= 0.05 and left < float("inf")
+        self._bar = left if known and time.monotonic() - self._since > 5 else 0.0
         return f"chain {self.left()}"
 
     @property
@@ -93,9 +94,9 @@ class Forecast:
         """Real over expected time: the median over the seconds that were expected, so that one odd step says little."""
         ratios = list(self._ratios)
         gone = time.monotonic() - self._since
-        if self._own > 0 and gone > self._own:
-            # so much is sure of a step that goes on
-            ratios.append((gone / self._own, self._own))
+        if self._own > 0 and gone + self._bar > self._own:
+            # so much is sure of a step that goes on, and what its bar says comes to it
+            ratios.append(((gone + self._bar) / self._own, self._own))
         total, passed = sum(weight for _, weight in ratios), 0.0
         for ratio, weight in sorted(ratios):
             passed += weight
