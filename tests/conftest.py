@@ -7,6 +7,9 @@ from pathlib import Path
 
 # idle threads soon sleep instead of spinning: many times faster when the cores have other work
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # one thread for each of the processes that share the cores, and for what they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -34,7 +37,8 @@ def golden(shared: Path) -> Path:
     return shared / "golden"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _threads() -> None:
-    # tensors of tests are small: a second thread waits more than it works, five times slower on a busy machine
+    # tensors of tests are small: a second thread waits more than it works, five times slower on a busy machine; for
+    # each test anew, since some of what they call sets the number for the process, and bits may follow it
     torch.set_num_threads(1)

@@ -27,16 +27,16 @@ def careless(args):
                     file.write(b"x" * 4000)
 
 def careful(args):
-    from fluxlight.files import write_text
-    for k in range(12):
-        if not (Path(args[0]) / str(k)).exists():
-            try:
+    try:
+        from fluxlight.files import write_text
+        for k in range(12):
+            if not (Path(args[0]) / str(k)).exists():
                 write_text(Path(args[0]) / str(k), "x" * 160_000)
-            except OSError as error:  # told in a line, as the command does
-                print(error, file=sys.stderr)
-                return 1
-    for left in Path(args[0]).glob(".*"):
-        left.unlink()
+        for left in Path(args[0]).glob(".*"):
+            left.unlink()
+    except (OSError, KeyboardInterrupt) as error:  # told in a line, as the command does
+        print(repr(error), file=sys.stderr)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 for main in (careless, careful):
     name = main.__name__
@@ -45,7 +45,7 @@ for main in (careless, careful):
     endurance = Endurance(Path(sys.argv[1]) / name, 3, lambda line: None)
     found = endurance(Command(name, "{work}/out", ("out",), program=name), 40)
     assert found.points == 40 and set(found.kinds) == set(KINDS), found
-    print(name, len(found.differences), found.differences[:1])
+    print(name, len(found.differences), found.differences)
 """
 
 
