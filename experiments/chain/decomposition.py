@@ -90,7 +90,7 @@ class Decomposition:
     def steps(self) -> list[Step]:
         """All steps, in the order in which they are run."""
         return [
-            *([self.corpus(), self.first(), self.stores()] if self.numbers["corpus"] else [self.given()]),
+            *([self.first(), self.corpus(), self.stores()] if self.numbers["corpus"] else [self.given()]),
             *self.training(),
             *(step for other in self.others() for step in other.training()),
             self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
@@ -124,18 +124,18 @@ class Decomposition:
 
     # -- data ----------------------------------------------------------------------------------------------------
 
+    def first(self) -> Step:
+        """Something to hear before anything is trained."""
+        clips = min(FIRST, self.numbers["corpus"]["slice"])
+        command = Command("experiments.first_sounds", ("--clips", str(clips), "--out", self.at("first")))
+        outputs = ("first/*/*.wav", "first/prompts.json")
+        return Step("first", "the first sounds: real clips and their round trip", (command,), outputs)
+
     def corpus(self) -> Step:
         """Render the corpus into the cache folder and note what it holds."""
         sizes = [word for split, n in self.numbers["corpus"].items() for word in (f"--{split}", str(n))]
         command = Command("fluxlight", ("corpus", *sizes, "--jobs", str(self.jobs), "--out", self.at("corpus.json")))
         return Step("corpus", "render the captioned corpus", (command,), ("corpus.json",), folders=())
-
-    def first(self) -> Step:
-        """Something to hear before anything is trained."""
-        words = ("--slice", str(self.numbers["corpus"]["slice"]), "--clips", str(FIRST), "--out", self.at("first"))
-        command = Command("experiments.first_sounds", words)
-        outputs = ("first/*/*.wav", "first/prompts.json")
-        return Step("first", "the first sounds: real clips and their round trip", (command,), outputs, ("corpus",))
 
     def stores(self) -> Step:
         """Encode training set and slice; freeze the reference under the judge."""

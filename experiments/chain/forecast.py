@@ -16,11 +16,11 @@ from experiments.chain.run_folder import RunFolder
 from experiments.chain.steps import Step
 from fluxlight.files import cache_folder, hash_of, read_json, read_yaml, write_json
 
-CORPUS, ENCODE, REFERENCE, JUDGE = 0.035, 0.04, 0.02, 0.06
-"""Seconds a clip takes to be rendered by one process, encoded, embedded, judged (measured on 2 CPU cores)."""
-DECODE, START = 0.12, 4.0
+CORPUS, ENCODE, REFERENCE, JUDGE = 0.32, 0.26, 0.06, 0.5
+"""Seconds a clip takes to be rendered by one process, encoded, embedded, judged (measured on 2 CPU cores of 2 GHz)."""
+DECODE, START = 0.5, 5.0
 """Seconds to decode, deliver and measure a clip of a row, and to begin a step (measured there)."""
-UPDATE, BLOCK = 0.0015, 1.35e-7
+UPDATE, BLOCK = 0.0054, 4.9e-7
 """Seconds a clip of an update takes, and what each weight of ``width^2 depth`` adds (measured there)."""
 TRUST = 10.0
 """Seconds of evidence that the expected times themselves count for (our choice)."""
