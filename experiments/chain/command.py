@@ -1,4 +1,4 @@
-"""The whole chain with one command: ``python -m experiments.chain`` (2 CPU cores, about 25 minutes, no network).
+"""The whole chain with one command: ``python -m experiments.chain`` (2 CPU cores, no network).
 
 It renders a corpus, trains rows 0 to 4 of the decomposition, renders the slice with each and leaves ``table.md``,
 ``table.json``, ``plots`` and ``index.html`` in the run folder. Every step prints the line a user would type. Stop it at
