@@ -125,7 +125,7 @@ class Decomposition:
     # -- data ----------------------------------------------------------------------------------------------------
 
     def first(self) -> Step:
-        """Something to hear before anything is trained."""
+        """Something to hear before the corpus is rendered: it needs its own few clips only."""
         clips = min(FIRST, self.numbers["corpus"]["slice"])
         command = Command("experiments.first_sounds", ("--clips", str(clips), "--out", self.at("first")))
         outputs = ("first/*/*.wav", "first/prompts.json")
