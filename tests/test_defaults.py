@@ -18,9 +18,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # stage: model class, data class, updates, learning rate, decay_at, text_drop, stream of draws
 TABLE: dict[str, tuple[Any, ...]] = {
     "trunk": ("ScoreCondSFT", "SFTData", 1200, 1e-3, [], 0.1, "trunk"),
-    "row0_baseline": ("ScoreCondSFT", "SFTData", 400, 1e-3, [0.8, 0.9], 0.1, "sft"),
-    "score_cond_sft": ("ScoreCondSFT", "SFTData", 400, 1e-3, [0.8, 0.9], 0.1, "sft"),
-    "cross_load": ("ScoreCondSFT", "SFTData", 400, 1e-3, [0.8, 0.9], 0.1, "sft"),
+    "row0_baseline": ("ScoreCondSFT", "SFTData", 150, 5e-4, [0.8, 0.9], 0.1, "sft"),
+    "score_cond_sft": ("ScoreCondSFT", "SFTData", 150, 5e-4, [0.8, 0.9], 0.1, "sft"),
+    "cross_load": ("ScoreCondSFT", "SFTData", 150, 5e-4, [0.8, 0.9], 0.1, "sft"),
     "expert_iter": ("ExpertIter", "MixtureData", 100, 2e-4, [], 0.1, "expert_iter"),
     "expert_polish": ("ExpertIter", "MixtureData", 20, 2e-5, [], 0.1, "expert_polish"),
     "crpo": ("CRPO", "PairData", 40, 2e-5, [], 0.0, "preference"),

@@ -108,6 +108,15 @@ def test_bad_rows_cost_no_good_ones_and_mending_does_only_what_is_missing(
     assert codec.clips == 0 and "nothing to do" in capsys.readouterr().err
 
 
+def test_settings_under_which_nothing_could_be_made_may_be_mended(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    table(folder, ["c5", "c1"])
+    with pytest.raises(ValueError, match="none of 2 rows can be encoded"):
+        prepare(folder / "s", source(folder, suffix=".mp3"))
+    prepare(folder / "s", source(folder))
+    assert len(LatentStore(folder / "s")) == 2 and not (folder / "s/failed.jsonl").exists()
+
+
 def test_a_changed_table_is_an_update_and_a_changed_recipe_is_refused_by_name(whole: Path, tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     table(folder, ["c5", "c1"])

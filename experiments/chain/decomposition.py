@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.chain.data_steps import Data
 from experiments.chain.numbers import CHOICES, FIRST, ROOT, SHARED, TITLES, asked, folder_of, shipped_weights, shown
 from experiments.chain.steps import Command, Step
 
@@ -64,18 +65,23 @@ class Decomposition:
         sizes = self.numbers["corpus"]
         return str(self.jobs if sizes is None or sizes["slice"] >= 50 else 1)
 
-    def place(self, name: str) -> str:
-        """Where ``store``, ``slice`` or ``reference`` is: made by the chain, or named in the chain file."""
-        made = {"store": "store", "slice": "slice", "reference": "reference.safetensors"}
-        return self.at(made[name]) if self.numbers["corpus"] else str(Path(self.numbers["stores"][name]).resolve())
+    @property
+    def data(self) -> Data:
+        """Where store, slice and reference come from."""
+        return Data(self.out, self.numbers, self.jobs)
 
     def at(self, *parts: str) -> str:
         """A path below the run folder."""
         return str(self.out.joinpath(*parts))
 
+    @property
+    def shipped(self) -> bool:
+        """Rows 0 and 1 branch from the shipped trunk, which all trainings share."""
+        return bool(self.numbers["trunk"] == "shipped")
+
     def own(self, step: str) -> str:
         """The name, and the folder, of a step of this training; data belongs to all of them."""
-        shared = not self.branch or step in ("", *SHARED)
+        shared = not self.branch or step in ("", *SHARED, *(("trunk",) if self.shipped else ()))
         return step if shared else f"{self.branch}/{step}"
 
     def placed(self, name: str, title: str, needs: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
@@ -90,7 +96,7 @@ class Decomposition:
     def steps(self) -> list[Step]:
         """All steps, in the order in which they are run."""
         return [
-            *([self.first(), self.corpus(), self.stores()] if self.numbers["corpus"] else [self.given()]),
+            *self.data.steps(),
             *self.training(),
             *(step for other in self.others() for step in other.training()),
             self.validate("untrained", "row0_baseline", "floor: the model before any training", "", ("stores",)),
@@ -102,12 +108,9 @@ class Decomposition:
 
     def training(self) -> list[Step]:
         """Rows 0 to 4 under one training seed."""
-        start = ["trunk"] if self.numbers["trunk"] else []
-        few = ("--data.slice_clips", str(FIRST))
-        trunk = [self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", "", ("stores",), few)]
-        branch = "trunk" if start else ""
+        start, branch = (["trunk"], "trunk") if self.numbers["trunk"] else ([], "")
         return [
-            *(trunk if start else []),
+            *([self.trunk()] if start and not (self.shipped and self.branch) else []),
             self.fit("row0", "row0_baseline", "Row 0, text only", branch, needs=("stores", *start)),
             self.fit("row1", "score_cond_sft", "Row 1, score-conditioned SFT (v1)", branch, needs=("stores", *start)),
             self.candidates("experts", "score_cond_sft", "row1"),
@@ -122,49 +125,6 @@ class Decomposition:
                      (*self.chosen("pairs"), *self.loss)),
         ]  # fmt: skip
 
-    # -- data ----------------------------------------------------------------------------------------------------
-
-    def first(self) -> Step:
-        """Something to hear before the corpus is rendered: it needs its own few clips only."""
-        clips = min(FIRST, self.numbers["corpus"]["slice"])
-        command = Command("experiments.first_sounds", ("--clips", str(clips), "--out", self.at("first")))
-        outputs = ("first/*/*.wav", "first/prompts.json")
-        return Step("first", "the first sounds: real clips and their round trip", (command,), outputs)
-
-    def corpus(self) -> Step:
-        """Render the corpus into the cache folder and note what it holds."""
-        sizes = [word for split, n in self.numbers["corpus"].items() for word in (f"--{split}", str(n))]
-        command = Command("fluxlight", ("corpus", *sizes, "--jobs", str(self.jobs), "--out", self.at("corpus.json")))
-        return Step("corpus", "render the captioned corpus", (command,), ("corpus.json",), folders=())
-
-    def stores(self) -> Step:
-        """Encode training set and slice; freeze the reference under the judge."""
-        sizes = self.numbers["corpus"]
-        train = ("encode", "--split", "train", "--clips", str(sizes["train"]), "--out", self.at("store"))
-        prompts = ("encode", "--split", "slice", "--clips", str(sizes["slice"]), "--text_only", "true")
-        frozen = ("--clips", str(sizes["reference"]), "--jobs", str(self.jobs))
-        commands = (
-            Command("fluxlight", train),
-            Command("fluxlight", (*prompts, "--out", self.at("slice"))),
-            Command("experiments.reference", (*frozen, "--out", self.at("reference.safetensors"))),
-        )
-        outputs = ("store/*", "slice/*", "reference.safetensors")
-        title, own = "latents, texts, rewards; reference", ("store", "slice")
-        return Step("stores", title, commands, outputs, ("corpus",), own, shipped_weights())
-
-    def given(self) -> Step:
-        """Stores the user has encoded, at a scale that does not stand on the embedded corpus."""
-        named = {name: Path(self.place(name)) for name in ("store", "slice", "reference")}
-        files = {name: path if name == "reference" else path / "meta.json" for name, path in named.items()}
-        if absent := [str(path) for name, path in named.items() if not files[name].is_file()]:
-            raise ValueError(
-                f"this scale stands on stores of your own and {', '.join(absent)} is not there: make stores with "
-                "`fluxlight encode` and the reference with `fluxlight evaluate`, or choose another scale"
-            )
-        held = [path for name, meta in files.items() for path in ([meta] if name == "reference" else
-                [meta, *sorted(meta.parent.glob("*.npy"))])]  # fmt: skip
-        return Step("stores", "stores of your own", (), (), reads=tuple(map(str, held)), folders=("stores",))
-
     # -- rows ----------------------------------------------------------------------------------------------------
 
     def stage(self, recipe: str, folder: str, init: str = "") -> list[str]:
@@ -172,8 +132,9 @@ class Decomposition:
         words = ["--config", shown(ROOT / "configs" / "stages" / f"{recipe}.yaml"), "--config", shown(self.overlay)]
         words += self.world("stages")
         words += ["--seed_everything", str(self.seed), "--data.slice_seed", str(self.slice_seed)]
-        words += ["--data.store", self.place("store"), "--data.slice", self.place("slice")]
-        words += ["--data.reference", self.place("reference")]
+        words += ["--data.store", self.data.place("store"), "--data.slice", self.data.place("slice")]
+        # the table measures all rows, once and by more judges
+        words += ["--data.reference", self.data.place("reference"), "--data.slice_measured", "false"]
         words += ["--trainer.default_root_dir", self.at(folder)]
         return words + (["--model.init_from", self.at(init, "bundle")] if init else [])
 
@@ -196,6 +157,16 @@ class Decomposition:
             self.fit("row2c", "expert_polish", second, "further", ("further",), alone),
         ]
 
+    def trunk(self) -> Step:
+        """The text-only model that rows 0 and 1 branch from, trained here or shipped; a few of its clips are heard."""
+        few = ("--data.slice_clips", str(FIRST))
+        if not self.shipped:
+            return self.fit("trunk", "trunk", "the text-only trunk of rows 0 and 1", "", ("stores",), few)
+        title = "the shipped text-only trunk of rows 0 and 1"
+        step = self.validate("trunk", "trunk", title, "trunk/shipped", ("stores",), *few)
+        unpack = Command("experiments.shipped_trunk", ("--out", self.at("trunk", "shipped")))
+        return replace(step, commands=(unpack, *step.commands), reads=shipped_weights())
+
     def validate(self, name: str, recipe: str, title: str, init: str, needs: tuple[str, ...], *more: str) -> Step:
         """Render a model as it is."""
         name, title, needs = self.placed(name, title, needs)
@@ -216,7 +187,7 @@ class Decomposition:
         commands = (
             Command("fluxlight", ("predict", *words)),
             Command("fluxlight", ("score", *self.world("scores"), *folder)),
-            Command("fluxlight", ("select", kind, *folder, "--slice", self.place("slice"), *choice)),
+            Command("fluxlight", ("select", kind, *folder, "--slice", self.data.place("slice"), *choice)),
         )
         left = ("candidates.jsonl", "scores.jsonl", f"{kind}.jsonl", "latents/*", "audio/*")
         outputs = tuple(f"{name}/{file}" for file in left)
@@ -241,7 +212,7 @@ class Decomposition:
 
     def noise(self) -> Step:
         """White noise in place of music."""
-        words = ("--prompts", self.place("slice"), "--seed", str(self.slice_seed), "--out", self.at("noise"))
+        words = ("--prompts", self.data.place("slice"), "--seed", str(self.slice_seed), "--out", self.at("noise"))
         command = Command("experiments.white_noise", words)
         return Step("noise", "floor: white noise", (command,), ("noise/*",), ("stores",))
 
@@ -255,8 +226,8 @@ class Decomposition:
             for q in quantiles
         ]  # fmt: skip
         folders = [self.at(step.name, "slice") for step in renders]
-        words = ("--prompts", self.place("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"), *self.judges)
-        slope = Command("experiments.score_sweep", (*words, "--plots", self.at("plots"), *folders))
+        words = ("--prompts", self.data.place("slice"), "--jobs", self.judging, "--out", self.at("sweep.json"))
+        slope = Command("experiments.score_sweep", (*words, *self.judges, "--plots", self.at("plots"), *folders))
         outputs, needs = ("sweep.json", "plots/score_sweep_*"), tuple(step.name for step in renders)
         return [
             *renders,
@@ -279,7 +250,7 @@ class Decomposition:
         for other in self.others():
             for title in TITLES:
                 words += ["--seed-of", f"{title}={self.at(other.own(folder_of(title)), 'slice')}"]
-        words += ["--prompts", self.place("slice"), "--reference", self.place("reference")]
+        words += ["--prompts", self.data.place("slice"), "--reference", self.data.place("reference")]
         words += ["--resamples", str(self.numbers["resamples"]), "--jobs", self.judging, "--out", str(self.out)]
         words += [word for name, folder in self.heard().items() for word in ("--listen", f"{name}={self.at(folder)}")]
         words += ["--against", "2 expert iteration=1 score-cond. SFT", *self.judges]
@@ -295,6 +266,6 @@ class Decomposition:
 
     def report(self) -> Step:
         """Put table, sweep, published numbers and provenance on one page."""
-        command = Command("experiments.report", ("--run", str(self.out), "--store", self.place("store")))
+        command = Command("experiments.report", ("--run", str(self.out), "--store", self.data.place("store")))
         outputs = ("table.md", "provenance.json", "report.json")
         return Step("report", "one page with everything", (command,), outputs, ("evaluate",), ())

@@ -146,7 +146,7 @@ def _command(
     sample = DECODE + model.get("sampler", {}).get("steps", 10) * 2 / 3 * update
     verb = words[0] if program == "fluxlight" else program
     if verb == "corpus":
-        return CORPUS * sum(numbers["corpus"].values()) / jobs
+        return CORPUS * sum(n for n in numbers["corpus"].values() if n != "shipped") / jobs
     if verb == "encode":
         return 0.0 if "--text_only" in words else ENCODE * int(_after(words, "--clips", "0"))
     if verb == "experiments.reference":

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fluxlight.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``configs`` lies."""
@@ -47,7 +47,7 @@ def read_numbers(scale: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise ValueError(f"scale {scale!r} is unknown: choose one of {known}, or give a YAML like configs/chain/*.yaml")
-    numbers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    numbers = read_yaml(path)
     wanted = {"overlay", "corpus", "trunk", "experts", "pairs", "sweep", "resamples"}
     if not isinstance(numbers, dict) or wanted - set(numbers):
         lacking = ", ".join(sorted(wanted - set(numbers or ())))

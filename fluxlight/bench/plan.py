@@ -149,7 +149,7 @@ def costs(
 
     yield shared("prepare: codec", f"{clips:,} clips", clips * encode)
     yield shared("prepare: T5", f"{round(clips / each):,} captions", clips / each * t5_flops() / speed.rate)
-    if chain["trunk"]:
+    if chain["trunk"] is True:
         yield trained("trunk", "trunk")
     yield trained("row 0", "sft")
     yield trained("row 1", "sft")

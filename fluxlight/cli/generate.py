@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("prompts", nargs="*", default=[], metavar="PROMPT", help="what to play; files are named by its words")
     add("--model", default=None,
-        help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name of the hub")  # fmt: skip
+        help="model folder, bundle, run folder, published FluxAudio file, or hf://user/name of the hub "
+             "(the small one that is shipped)")  # fmt: skip
     add("--prompts", dest="file", default=None, metavar="FILE",
         help="TSV, CSV, JSON or JSONL with id and prompt, a text (one a line), a store, or - for stdin")  # fmt: skip
     add("--out", default="generated", help="folder of the audio files (generated)")
@@ -142,11 +143,14 @@ def find_generator(given: dict[str, Any], device: str) -> Any:
 
     model = given["model"]
     if model is None:
-        # not argparse's line, which could not say where a model comes from
-        raise ValueError(
-            "no --model is given, and none is installed with fluxlight: make one with `python -m experiments.chain` "
-            "(minutes, no network), then give --model runs/tiny/row2; or give --model hf://USER/NAME"
-        )
+        from fluxlight.generate.pipeline import Notice
+        from fluxlight.generate.shipped import unpacked
+
+        warnings.warn(
+            "no --model: this is the small model that comes with fluxlight, which plays folk tunes and knows no score; "
+            "a better one is made by `python -m experiments.chain`", Notice, stacklevel=2,
+        )  # fmt: skip
+        model = str(unpacked())
     of_file = {name: given[name] for name in ("head", "head_prefix", "skip") if given.get(name)}
     if Path(model).is_file():
         from fluxlight.generate.published import from_published

@@ -75,6 +75,7 @@ class SFTData(L.LightningDataModule):
         seed: of the order of rows; equal seeds give stages of one stream the same rows in the same order.
         stream: name of the order: under one seed, a stage of another stream takes the rows in another order.
         slice_clips: render only the first so many prompts; null: all.
+        slice_measured: false renders and writes the slice, but measures nothing: the chain's table does it later.
         slice_batch_size: prompts rendered at a time.
         slice_seed: noise seed of prompt i of the slice is slice_seed + i (published: 42 and 55, FACTS section 4).
         candidates: what ``predict`` draws.
@@ -98,6 +99,7 @@ class SFTData(L.LightningDataModule):
         num_workers: int = 0,
         stream: str = "",
         score_column: str | None = None,
+        slice_measured: bool = True,
     ) -> None:
         super().__init__()
         if batch_size < 1 or batches_per_epoch < 1:
@@ -107,6 +109,7 @@ class SFTData(L.LightningDataModule):
         self.batch_size, self.batches_per_epoch, self.seed = batch_size, batches_per_epoch, seed
         self.stream = stream
         self.slice_clips, self.slice_batch_size, self.slice_seed = slice_clips, slice_batch_size, slice_seed
+        self.slice_measured = slice_measured
         self.candidates, self.reference, self.num_workers = candidates, reference, num_workers
         self.done: set[tuple[str, int]] = set()
 

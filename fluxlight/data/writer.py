@@ -141,9 +141,10 @@ class LatentStoreWriter:
 
 
 def begin(folder: Path, recipe: dict[str, Any]) -> None:
-    """Note what a store is made with; one begun with anything else is refused by name."""
-    begun = folder / "recipe.json"
-    if not begun.exists():
+    """Note what a store is made with; one begun with anything else is refused by name, unless nothing came of it."""
+    begun, nothing = folder / "recipe.json", {"recipe.json", "failed.jsonl", ".lock"}
+    if not begun.exists() or {path.name for path in folder.rglob("*") if path.is_file()} <= nothing:
+        (folder / "failed.jsonl").unlink(missing_ok=True)
         write_json(begun, recipe)
         return
     old = read_json(begun)
