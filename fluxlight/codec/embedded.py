@@ -17,6 +17,8 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "embedded" / "weights" / "codec.
 """Where the shipped weights lie; ``fluxlight fit --config configs/embedded/codec.yaml`` makes them."""
 
 VERSION = "codec-v1"
+TOGETHER = 8
+"""Clips decoded at once (our choice: 9 MB each between the networks and the integration of phases)."""
 
 
 class EmbeddedCodec(Codec):
@@ -55,7 +57,7 @@ class EmbeddedCodec(Codec):
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """Audio ``(B, 441000)`` of latents ``(B, L, D)``."""
-        parts = [self.network.decode(one[None]) for one in self.check_latent(latent)]
+        parts = [self.network.decode_each(some) for some in self.check_latent(latent).split(TOGETHER)]
         return torch.cat(parts)[:, : self.clip_samples] if parts else latent.new_zeros(0, self.clip_samples)
 
 

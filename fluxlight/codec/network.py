@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fluxlight.codec.autoencoder import MelAutoencoder
@@ -60,3 +61,14 @@ class CodecNetwork(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """Audio ``(B, L * patch * hop)`` of latents ``(B, L, D)``."""
         return self.vocoder.audio(*self.autoencoder.decode(latent))
+
+    def decode_each(self, latent: Tensor) -> Tensor:
+        """The same, each clip to the last bit as if it were alone.
+
+        What sums goes through the networks one by one; phases, whose hundreds of short steps sum over nothing, are
+        integrated for all at once.
+        """
+        steps = [self.vocoder.steps(*self.autoencoder.decode(one[None])) for one in latent]
+        magnitude, vectors = (torch.cat(parts) for parts in zip(*steps, strict=True))
+        phase = self.vocoder.integrate(magnitude, vectors)
+        return torch.cat([self.vocoder.polish(*pair) for pair in zip(magnitude[:, None], phase[:, None], strict=True)])

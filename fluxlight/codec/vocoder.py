@@ -122,10 +122,13 @@ class Vocoder(nn.Module):
 
     def audio(self, mel: Tensor, extra: Tensor) -> Tensor:
         """Audio ``(B, T * hop)`` of log-mels ``(B, n_mels, T)``."""
+        magnitude, vectors = self.steps(mel, extra)
+        return self.polish(magnitude, self.integrate(magnitude, vectors))
+
+    def steps(self, mel: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
+        """Magnitudes ``(B, T, bins)`` and phase vectors of log-mels: what phases are integrated from."""
         log_magnitude, vectors = self.forward(mel, extra)
-        magnitude = log_magnitude.clamp(-14.0, 7.0).exp()
-        phase = self.integrate(magnitude, vectors)
-        return self.polish(magnitude, phase)
+        return log_magnitude.clamp(-14.0, 7.0).exp(), vectors
 
     def integrate(self, magnitude: Tensor, vectors: Tensor) -> Tensor:
         """Unit phases ``(B, T, bins)``, complex, of magnitudes ``(B, T, bins)`` and phase vectors.
