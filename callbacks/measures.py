@@ -46,7 +46,8 @@ class SliceMeasure(L.Callback, ABC):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure what RenderSlice has just made; it stands before the measures in the list."""
         render = RenderSlice.of(trainer)
-        if render.total and self.metric is not None:
+        wanted = getattr(trainer.datamodule, "slice_measured", True)  # type: ignore[attr-defined]
+        if render.total and wanted and self.metric is not None:
             self.metric.reset()
             self.fill(render)
             value: Tensor = self.metric.compute()

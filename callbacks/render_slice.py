@@ -41,7 +41,7 @@ class RenderSlice(L.Callback):
     clip that is not finite is a row with its error and left out of every measure; ``val/failed`` counts such clips.
     ``val/spread`` is the rms of the normalised latents, 1 for the training data, ``val/spread_distance`` how far they
     are from its (`fluxlight.clips.spread`); each row has its own.
-    Where the data says ``slice_measured: false`` nothing is measured beyond these three.
+    Where the data says ``slice_measured: false`` the measures leave it at these three.
     Every process keeps and embeds its own clips; what measures ask for is gathered and sorted. All is let go when the
     validation ends.
 
@@ -137,8 +137,7 @@ class RenderSlice(L.Callback):
             row.clip = replace(row.clip, audio=as_written(row.clip.audio))
         self.clips, self._seeds = [row.clip for _, row in fine], [seed for seed, _ in fine]
         failures = [row for _, row in everything if row.error]
-        measured = getattr(trainer.datamodule, "slice_measured", True)  # type: ignore[attr-defined]
-        self.total = sum(not row.error and self._counts(row) for _, row in everything) if measured else 0
+        self.total = sum(not row.error and self._counts(row) for _, row in everything)
         pl_module.log("val/failed", float(len(failures)), batch_size=len(everything))
         wide = pooled([row.spread.plain() for _, row in everything if row.spread])
         if wide is not None:

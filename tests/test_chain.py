@@ -183,6 +183,21 @@ def test_further_trainings_share_the_data_and_nothing_else(tmp_path: Path):
     assert words.count("--seed-of") == 12 and set(steps) >= {*steps["evaluate"].needs}
 
 
+def test_what_is_shipped_is_neither_made_nor_made_twice(tmp_path: Path):
+    """The trunk is one for all trainings, and no clip is rendered for the reference."""
+    plan = Decomposition(tmp_path, read_numbers("tiny"), ROOT / "configs/scales/tiny.yaml", trainings=2)
+    steps = {step.name: step for step in plan.steps()}
+    lines = {name: [command.line for command in step.commands] for name, step in steps.items()}
+    assert "trunk" in steps and "seed43/trunk" not in steps
+    assert [line.split()[1] for line in lines["trunk"]] == ["-m", "validate"]
+    for row in ("row0", "seed43/row0"):
+        assert f"--model.init_from {tmp_path}/trunk/bundle" in lines[row][0] and "trunk" in steps[row].needs
+    assert "--reference" not in lines["corpus"][0] and "--shipped" in lines["stores"][-1]
+    made = Decomposition(tmp_path, {**plan.numbers, "trunk": True, "corpus": {"train": 8, "reference": 8, "slice": 8}},
+                         ROOT / "configs/scales/tiny.yaml", trainings=2)  # fmt: skip
+    assert {"trunk", "seed43/trunk"} <= {step.name for step in made.steps()}
+
+
 def test_the_full_scale_is_of_the_published_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for path in ("data/store/meta.json", "data/slice/meta.json", "data/reference.safetensors"):

@@ -137,3 +137,17 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     for one in sorted((tmp_path / "one/slice/latents").iterdir()):
         two = next((tmp_path / "two/slice/latents").glob(one.name.rsplit("_", 1)[0] + "_*"))
         assert np.allclose(np.load(one), np.load(two), atol=1e-5)
+
+
+def test_a_slice_that_is_not_measured_is_rendered_all_the_same(tmp_path: Path) -> None:
+    """The chain leaves the measuring of its rows to its table."""
+    found = {}
+    for name, measured in (("yes", True), ("no", False)):
+        trainer = make_trainer(tmp_path / name, all_callbacks(tmp_path))
+        trainer.validate(woken(), datamodule=make_data(tmp_path, slice_measured=measured), verbose=False)
+        found[name] = {key for key in trainer.callback_metrics if key.startswith("val/")}
+    assert found["no"] == {"val/failed", "val/spread", "val/spread_distance"} < found["yes"]
+    one, two = ((tmp_path / name / "slice/audio") for name in found)
+    assert [p.read_bytes() for p in sorted(one.iterdir())] == [p.read_bytes() for p in sorted(two.iterdir())]
+    # what a logger can play it still plays
+    assert len(list((tmp_path / "no/media").iterdir())) == len(list((tmp_path / "yes/media").iterdir())) > 0
