@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fluxlight.cli import select
+from fluxlight.cli import select, told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_jsonl, write_jsonl
 
@@ -47,4 +47,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.choose"))

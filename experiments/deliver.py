@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.candidates import load_latents, open_folder, read_candidates
 from fluxlight.postprocess import Loudness, PostProcess, Separate
@@ -68,4 +69,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.deliver"))

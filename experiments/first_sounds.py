@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments, within
 from fluxlight.clips.write import write_audio
 from fluxlight.codec import EmbeddedCodec
@@ -40,4 +41,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.first_sounds"))

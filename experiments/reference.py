@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.folders import audio_files
 from fluxlight.embedded.corpus import CorpusSpec, build
@@ -82,4 +83,4 @@ def _of_corpus(given: argparse.Namespace) -> Reference:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.reference"))

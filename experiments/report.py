@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_facts import revision, versions
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json, write_json, write_text
 from fluxlight.report.published import decomposition_table
@@ -70,4 +71,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.report"))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.candidates import read_candidates
 from fluxlight.clips.folders import rendering_of
@@ -78,4 +79,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.score_sweep"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json
 from fluxlight.files.costs import read_costs, write_costs
@@ -31,4 +32,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.shipped_trunk"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.write import write_audio
 from fluxlight.postprocess import Loudness
@@ -31,4 +32,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.white_noise"))

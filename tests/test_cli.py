@@ -16,7 +16,7 @@ import pytest
 import yaml
 from small_world import make_world
 
-from fluxlight.cli.verbs import VERBS, main, one_line, usage
+from fluxlight.cli.verbs import VERBS, main, one_line, told, usage
 from fluxlight.files import claim
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -274,3 +274,18 @@ def test_a_checkpoint_never_changes_the_configuration(tmp_path: Path) -> None:
     assert "hyper_parameters" not in torch.load(run / "last.ckpt", weights_only=True)
     config = printed("fit", *stage("crpo"), "--config", small, "--ckpt_path", str(run / "last.ckpt"))
     assert config["model"]["class_path"].endswith("CRPO")
+
+
+def test_modules_that_run_as_programs_say_an_error_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(error: BaseException) -> int:
+        raise error
+
+    assert told(lambda: 0, "experiments.some") == 0
+    assert told(lambda: failing(ValueError("--out is taken:\n choose another")), "experiments.some") == 2
+    assert capsys.readouterr().err == "experiments.some: --out is taken: choose another\n"
+    assert told(lambda: failing(KeyboardInterrupt()), "experiments.some") == 130
+    for path in sorted((CONFIGS.parent / "experiments").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if 'if __name__ == "__main__":' in text and path.name != "__main__.py":
+            # those that have more to say of an error say it themselves
+            assert "told(main" in text or "except (ValueError, OSError) as error" in text or "one_line" in text, path

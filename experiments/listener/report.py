@@ -11,6 +11,7 @@ import torch
 
 from experiments.listener.percussion import percussive_share
 from experiments.listener.votes import area_under_curve
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.clips.folders import find_clips
 from fluxlight.clips.read import read_clip
@@ -106,4 +107,4 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.listener.report"))

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments, within
 from fluxlight.clips.write import write_audio
 from fluxlight.data.sources import CorpusSplit
@@ -114,4 +115,4 @@ def area_under_curve(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(told(main, "experiments.listener.votes"))

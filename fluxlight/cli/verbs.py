@@ -6,7 +6,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fluxlight.files.printable import printable
 
@@ -85,17 +85,21 @@ def main(args: Sequence[str] | None = None, standalone: bool = True) -> int:
         return 0
     if not standalone:
         return _run(args)
+    return told(lambda: _run(args), f"fluxlight {args[0]}")
+
+
+def told(work: Callable[[], int], name: str) -> int:
+    """``work`` as a program called ``name``: an error is one line, and 2 or 1 (see `main`); Ctrl-C is 130."""
     try:
-        return _run(args)
+        return work()
     except KeyboardInterrupt:
-        print(
-            "\nfluxlight: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr
-        )
+        said = "interrupted; what was finished is kept, the same command goes on from there"
+        print(f"\n{name.split()[0]}: {said}", file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("FLUXLIGHT_DEBUG"):
             raise
-        print(printable(f"fluxlight {args[0]}: {one_line(error)}"), file=sys.stderr)
+        print(printable(f"{name}: {one_line(error)}"), file=sys.stderr)
         return 2 if _of_input(error) else 1
 
 
