@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments import claims, run, sweep
 from experiments.cells.experiment import names
 from experiments.cells.judge import RESULT
+from fluxlight.cli import told
 from fluxlight.cli.arguments import Arguments
 from fluxlight.files import read_json
 
@@ -54,4 +55,4 @@ def missing(out: Path, wanted: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main, "experiments.smoke"))
