@@ -21,6 +21,7 @@ from experiments.cells import source as chains
 from experiments.cells.source import Source
 from experiments.chain.numbers import ROOT
 from experiments.sweeps.trials import Trial
+from fluxlight.cli import told
 from fluxlight.files import hash_of, read_json, write_json, write_text
 from fluxlight.prompts import read_prompts
 
@@ -118,4 +119,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main, "experiments.trial"))
