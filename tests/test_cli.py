@@ -17,7 +17,7 @@ import yaml
 from small_world import make_world
 
 from fluxlight.cli.verbs import VERBS, main, one_line, told, usage
-from fluxlight.files import claim
+from fluxlight.files import claim, read_yaml
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 STAGES = sorted(p.stem for p in (CONFIGS / "stages").glob("*.yaml"))
@@ -66,7 +66,7 @@ def test_every_stage_parses_with_every_overlay(name: str) -> None:
     for head, scale in zip(HEADS, cycle(SCALES), strict=False):
         config = printed(verb, *stage(name, f"scales/{scale}", f"heads/{head}"))
         model, plan = config["model"]["init_args"], config["plan"]
-        table = yaml.safe_load((CONFIGS / "scales" / f"{scale}.yaml").read_text())
+        table = read_yaml(CONFIGS / "scales" / f"{scale}.yaml")
         key = {"row0_baseline": "sft", "score_cond_sft": "sft", "cross_load": "sft"}.get(name, name)
         key = {"preference": "crpo", "offline_policy": "crpo"}.get(key, key)
         assert plan[key] == table["plan"][key]

@@ -160,9 +160,3 @@ def test_a_line_for_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixt
         assert cli.main(["generate", *words]) == 2
         said = capsys.readouterr().err
         assert message in said and said.count("\n") == 1, said
-
-
-def test_without_a_model_one_line_says_how_to_come_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["generate", "a calm piano piece"]) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "python -m experiments.chain" in said[0] and "--model" in said[0]
