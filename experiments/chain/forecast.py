@@ -158,7 +158,7 @@ def _command(
     if verb == "predict":
         return sample * candidates(words)
     if verb == "evaluate":
-        return JUDGE * clips * words.count("--system") / jobs + 10
+        return JUDGE * clips * (words.count("--system") + words.count("--seed-of")) / jobs + 10
     return 1.0
 
 
