@@ -54,14 +54,23 @@ def measure_runs(
     rows: Sequence[PerClip], runs: Runs, prompts: Sequence[Prompt], judges: Judges, protocol: str,
     seconds: float | None, jobs: int, progress: bool, whole: Sequence[Prompt] | None = None,
 ) -> None:  # fmt: skip
-    """Judge the further runs of rows that have some, and put them there."""
+    """Judge the further runs of rows that have some, all at once, and put them there."""
+    named: dict[str, Folder] = {}
+    places: dict[tuple[str, int, int], str] = {}
+    for row in rows:
+        for k, folders in enumerate(runs.get(row.system, ())):
+            for j, folder in enumerate(folders):
+                if k or j:
+                    places[row.system, k, j] = name = f"{row.system}, training {k + 1}, noise {j + 1}"
+                    named[name] = folder
+    if not named:
+        return
+    about = {name: rendering_of(folder) for name, folder in named.items()}
+    judged = measure_all(named, prompts, judges, protocol, seconds, jobs, about, progress, whole)
+    found = {one.system: one for one in judged}
     for row in rows:
         trainings = runs.get(row.system, ())
-        made: list[list[PerClip]] = []
-        for k, folders in enumerate(trainings):
-            named = {f"{row.system}, training {k + 1}, noise {j + 1}": f for j, f in enumerate(folders) if k or j}
-            about = {name: rendering_of(folder) for name, folder in named.items()}
-            found = measure_all(named, prompts, judges, protocol, seconds, jobs, about, progress, whole)
-            made.append(found if k else [row, *found])
+        made = [[row if not (k or j) else found[places[row.system, k, j]] for j in range(len(folders))]
+                for k, folders in enumerate(trainings)]  # fmt: skip
         if sum(map(len, made)) > 1:
             row.runs = made
