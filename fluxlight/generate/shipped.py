@@ -27,6 +27,7 @@ from fluxlight.weights.frozen import read_frozen, shipped, write_frozen
 
 NAME, VERSION = "trunk", 1
 FILE = shipped("trunk.safetensors")
+RECIPE = "python -m experiments.shipped_trunk --pack RUN"
 STEP = ".step"
 """Behind the name of a matrix: what one step of its whole numbers is worth, for each of its rows."""
 LARGEST = 127
@@ -88,7 +89,7 @@ def unpack(folder: str | Path, path: str | Path | None = None) -> Path:
     settings = _facts(path).get("settings")
     # a file without them is no packed trunk, and what it is will be said
     model = FluxModel(FluxAudio(**settings)) if settings else None
-    frozen = read_frozen(path, NAME, to_bytes(model.state_dict()) if model else {})
+    frozen = read_frozen(path, NAME, to_bytes(model.state_dict()) if model else {}, RECIPE)
     assert model is not None
     model.load_state_dict(from_bytes(frozen.tensors))
     return save_bundle(folder, model, {**frozen.facts["info"], "shipped": frozen.identity})

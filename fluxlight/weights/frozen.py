@@ -75,16 +75,17 @@ def write_frozen(
     return f"{name}-v{version}-{digest[:8]}"
 
 
-def read_frozen(path: str | Path, name: str, own: Mapping[str, Tensor]) -> Frozen:
+def read_frozen(path: str | Path, name: str, own: Mapping[str, Tensor], recipe: str = "") -> Frozen:
     """Read what `write_frozen` wrote; a missing, wrong or damaged file is one clear error.
 
     Args:
         path: the file.
         name: the judge it must hold.
         own: the tensors to be filled, whose names and shapes it must have.
+        recipe: the command that makes such a file, where it is not a fit of ``configs/embedded``.
     """
     path = Path(path)
-    recipe = f"fluxlight fit --config configs/embedded/{name.replace('-', '_')}.yaml"
+    recipe = recipe or f"fluxlight fit --config configs/embedded/{name.replace('-', '_')}.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"no weights of {name} at {path}: reinstall fluxlight, or train them with '{recipe}'")
     try:
