@@ -107,6 +107,8 @@ def main(args: Sequence[str] | None = None) -> int:
     chains.seed(config, "${seed_everything}")
     config["seed_everything"] = int(Source(Path(chain).resolve()).option(like, "seed_everything"))
     chains.move(config, str(folder))
+    # a chain leaves the measuring to its table, but a trial is chosen by what its run measures
+    config["data"].get("init_args", config["data"])["slice_measured"] = True
     config["model"]["init_args"]["render_every"] = cadence(config, renderings)
     chains.put_half(config, chosen_half(Source(Path(chain).resolve()), rest))
     write_text(folder / "trial.yaml", yaml.safe_dump({**config, "ckpt_path": "last"}, sort_keys=False))

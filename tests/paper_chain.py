@@ -50,6 +50,8 @@ def make_chain(folder: Path) -> Path:
         words += [
             "--data.reference",
             str(folder / "reference.safetensors"),
+            "--data.slice_measured",
+            "false",
             "--trainer.default_root_dir",
             str(folder / step),
         ]

@@ -132,6 +132,14 @@ def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "mine.yaml").write_text("overlay: x\n")
     assert chain.main(["--scale", str(tmp_path / "mine.yaml")]) == 2
     assert "lacks corpus" in capsys.readouterr().out
+    for wrong, said in (
+        ("trunk: shiped", "trunk is 'shiped': give true, false or shipped"),
+        ("corpus: {train: shipped}", "corpus.train is 'shipped': give a number of clips"),
+        ("corpus: {reference: 0}", "corpus.reference is 0: give a number of clips, or shipped"),
+    ):
+        (tmp_path / "mine.yaml").write_text(f"defaults: [{ROOT}/configs/chain/tiny.yaml]\n{wrong}\n")
+        assert chain.main(["--scale", str(tmp_path / "mine.yaml")]) == 2
+        assert said in capsys.readouterr().out
     # a folder with somebody's files in it is left alone
     assert chain.main(["--scale", "debug", "--out", str(tmp_path)]) == 2
     assert "choose another folder" in capsys.readouterr().out and (tmp_path / "mine.yaml").exists()

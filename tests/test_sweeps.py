@@ -114,6 +114,7 @@ def test_bayesian_search_repeats_itself_and_its_commands_parse(
     assert model["sampler"]["cfg_weight"] == pytest.approx(first[0]["model.sampler.cfg_weight"])
     assert model["score_quantile"] == pytest.approx(first[0]["model.score_quantile"])
     assert model["render_every"] == trial.cadence(got, 4) > 0 and got["data"]["init_args"]["slice_clips"] == 40
+    assert got["data"]["init_args"]["slice_measured"], "it is chosen by what it measures"
 
 
 def test_renderings_of_a_trial_fall_on_whole_epochs_at_any_scale():

@@ -97,8 +97,6 @@ class Source:
         config = replaced(found, old, str(self.path))
         for name in ("store", "slice", "reference"):
             put(config, f"data.{name}", self.place[name])
-        # the chain leaves that to its table; a trial is chosen by it
-        config["data"].get("init_args", config["data"])["slice_measured"] = True
         for key in ("ckpt_path", "verbose", "weights_only", "return_predictions"):
             config.pop(key, None)
         return config

@@ -19,7 +19,7 @@ from fluxlight.files import cache_folder, hash_of, read_json, read_yaml, write_j
 CORPUS, ENCODE, REFERENCE, JUDGE = 0.32, 0.26, 0.06, 0.5
 """Seconds a clip takes to be rendered by one process, encoded, embedded, judged (measured on 2 CPU cores of 2 GHz)."""
 DECODE, START = 0.5, 5.0
-"""Seconds to decode, deliver and measure a clip of a row, and to begin a step (measured there)."""
+"""Seconds to decode, deliver and write a clip of a row, and to begin a step (measured there)."""
 UPDATE, BLOCK = 0.0054, 4.9e-7
 """Seconds a clip of an update takes, and what each weight of ``width^2 depth`` adds (measured there)."""
 TRUST = 10.0

@@ -52,6 +52,12 @@ def read_numbers(scale: str) -> dict[str, Any]:
     if not isinstance(numbers, dict) or wanted - set(numbers):
         lacking = ", ".join(sorted(wanted - set(numbers or ())))
         raise ValueError(f"{path} lacks {lacking}: start from configs/chain/debug.yaml")
+    if numbers["trunk"] not in (True, False, "shipped"):
+        raise ValueError(f"{path}: trunk is {numbers['trunk']!r}: give true, false or shipped")
+    for split, n in (numbers["corpus"] or {}).items():
+        if not ((type(n) is int and n > 0) or (split, n) == ("reference", "shipped")):
+            more = ", or shipped" if split == "reference" else ""
+            raise ValueError(f"{path}: corpus.{split} is {n!r}: give a number of clips{more}")
     if numbers["sweep"]["points"] < 2:
         raise ValueError(f"{path}: sweep.points is {numbers['sweep']['points']}, a slope needs at least 2")
     if not numbers["corpus"] and {"store", "slice", "reference"} - set(numbers.get("stores") or ()):

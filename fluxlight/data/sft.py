@@ -75,7 +75,7 @@ class SFTData(L.LightningDataModule):
         seed: of the order of rows; equal seeds give stages of one stream the same rows in the same order.
         stream: name of the order: under one seed, a stage of another stream takes the rows in another order.
         slice_clips: render only the first so many prompts; null: all.
-        slice_measured: false renders and writes the slice, but measures nothing: the chain's table does it later.
+        slice_measured: false renders and writes the slice and measures nothing of it.
         slice_batch_size: prompts rendered at a time.
         slice_seed: noise seed of prompt i of the slice is slice_seed + i (published: 42 and 55, FACTS section 4).
         candidates: what ``predict`` draws.

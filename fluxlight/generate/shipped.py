@@ -2,7 +2,7 @@
 
 ``fluxlight generate`` plays it where no model is given, and the chain of ``tiny`` starts from it in place of a trunk of
 its own. It is what ``configs/stages/trunk.yaml`` makes at the scale ``tiny``, rounded to 8 bits: fewer bytes in the
-package, nothing that a table could tell (``tests/test_shipped_model.py``).
+package, nothing that a table tells (both are measured in ``fluxlight/embedded/README.md``).
 
 ``python -m experiments.shipped_trunk`` packs and unpacks it.
 """
